@@ -1,0 +1,242 @@
+#pragma once
+// A storage whose type is known only when the program runs. Includes no backend: the caller names those it has.
+
+#include <concepts>
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <stowage/storage.hpp>
+#include <stowage/storage_config.hpp>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace stowage {
+
+/// What a type without the capability says at run time: the sentence that the compiler says of `Storage<B>`.
+constexpr std::string_view refusal(Capability capability) noexcept {
+  switch (capability) {
+    case Capability::provision: return "this storage type cannot allocate or free volumes";
+    case Capability::resize: return "this storage type cannot resize volumes";
+    case Capability::rename: return "this storage type cannot rename volumes";
+    case Capability::snapshot: return "this storage type has no snapshots";
+    case Capability::clone: return "this storage type has no linked clones";
+    case Capability::make_template: return "this storage type has no templates";
+    case Capability::flatten: return "this storage type cannot flatten volumes";
+    case Capability::import: return "this storage type cannot be imported to";
+    case Capability::copy: return "this storage type cannot open snapshots";
+    default: return "this storage type cannot do that";
+  }
+}
+
+/// An open volume of any of the backends `Bs`.
+template <class... Bs>
+class BasicAnyDevice {
+ public:
+  template <class Device>
+    requires(std::same_as<Device, typename Bs::Device> || ...)
+  explicit BasicAnyDevice(Device device) : device_{std::move(device)} {}
+
+  [[nodiscard]] Bytes size() const {
+    return std::visit([](const auto& d) { return d.size(); }, device_);
+  }
+  [[nodiscard]] Bytes block_size() const {
+    return std::visit([](const auto& d) { return d.block_size(); }, device_);
+  }
+  Result<void> read_at(Bytes at, std::span<std::byte> buffer) {
+    return std::visit([&](auto& d) { return d.read_at(at, buffer); }, device_);
+  }
+  Result<void> write_at(Bytes at, std::span<const std::byte> data) {
+    return std::visit([&](auto& d) { return d.write_at(at, data); }, device_);
+  }
+  Result<void> discard(Bytes at, Bytes length) {
+    return std::visit([&](auto& d) { return d.discard(at, length); }, device_);
+  }
+  Result<void> write_zeroes(Bytes at, Bytes length) {
+    return std::visit([&](auto& d) { return d.write_zeroes(at, length); }, device_);
+  }
+  Result<void> flush() {
+    return std::visit([](auto& d) { return d.flush(); }, device_);
+  }
+  Result<void> close() {
+    return std::visit([](auto& d) { return d.close(); }, device_);
+  }
+
+ private:
+  std::variant<typename Bs::Device...> device_;
+};
+
+/// One of `Storage<Bs>...`, with the same verbs. What the table forbids is `not_supported` here.
+template <class... Bs>
+class BasicAnyStorage {
+ public:
+  using Device = BasicAnyDevice<Bs...>;
+
+  template <class B>
+    requires(std::same_as<B, Bs> || ...)
+  explicit BasicAnyStorage(Storage<B> storage) : storage_{std::move(storage)} {}
+
+  /// Errors: those of `Storage::open`; not_supported, when the type is not among `Bs`.
+  [[nodiscard]] static Result<BasicAnyStorage> open(StorageId id, const AnyConfig& config, OpenOptions options = {}) {
+    std::optional<Result<BasicAnyStorage>> opened;
+    const auto try_open = [&]<class B>(std::type_identity<B>) {
+      return std::visit(
+          [&]<class C>(const C& own) {
+            // A user's own backend has a configuration that storage.cfg does not know.
+            if constexpr (std::same_as<C, typename B::Config>) {
+              opened =
+                  Storage<B>::open(id, own, options).map([](Storage<B>&& s) { return BasicAnyStorage{std::move(s)}; });
+            }
+            return opened.has_value();
+          },
+          config);
+    };
+    if ((try_open(std::type_identity<Bs>{}) || ...)) return *std::move(opened);
+    return fail(Error{Errc::not_supported,
+                      "type " + std::string{features_for(config).name} + " is not compiled into this program"}
+                    .about(id.str()));
+  }
+
+  [[nodiscard]] const Features& features() const noexcept {
+    return std::visit([](const auto& s) -> const Features& { return s.features(); }, storage_);
+  }
+  [[nodiscard]] const StorageId& id() const noexcept {
+    return std::visit([](const auto& s) -> const StorageId& { return s.id(); }, storage_);
+  }
+  [[nodiscard]] const CommonConfig& config() const noexcept {
+    return std::visit([](const auto& s) -> const CommonConfig& { return s.config().common; }, storage_);
+  }
+  [[nodiscard]] SnapshotMethod snapshot_method() const noexcept {
+    return std::visit([](const auto& s) { return s.snapshot_method(); }, storage_);
+  }
+
+  Result<void> activate() {
+    return std::visit([](auto& s) { return s.activate(); }, storage_);
+  }
+  Result<void> deactivate() {
+    return std::visit([](auto& s) { return s.deactivate(); }, storage_);
+  }
+  Result<void> activate(const VolumeName& volume) {
+    return std::visit([&](auto& s) { return s.activate(volume); }, storage_);
+  }
+  Result<void> deactivate(const VolumeName& volume) {
+    return std::visit([&](auto& s) { return s.deactivate(volume); }, storage_);
+  }
+  [[nodiscard]] Result<Status> status() const {
+    return std::visit([](const auto& s) { return s.status(); }, storage_);
+  }
+  [[nodiscard]] Result<std::vector<VolumeInfo>> list(const ListFilter& filter = {}) const {
+    return std::visit([&](const auto& s) { return s.list(filter); }, storage_);
+  }
+  [[nodiscard]] Result<VolumeInfo> info(const VolumeName& volume) const {
+    return std::visit([&](const auto& s) { return s.info(volume); }, storage_);
+  }
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume) const {
+    return std::visit([&](const auto& s) { return s.path(volume); }, storage_);
+  }
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot) const {
+    return call<std::string, Capability::snapshot>(*this, [&](const auto& s) { return s.path(volume, snapshot); });
+  }
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume) const {
+    return std::visit([&](const auto& s) { return s.blockdev(volume); }, storage_);
+  }
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot) const {
+    return call<Blockdev, Capability::snapshot>(*this, [&](const auto& s) { return s.blockdev(volume, snapshot); });
+  }
+  Result<VolumeName> create(const CreateSpec& spec) {
+    return call<VolumeName, Capability::provision>(*this, [&](auto& s) { return s.create(spec); });
+  }
+  Result<void> remove(const VolumeName& volume, const RemoveOptions& options = {}, const Work& work = {}) {
+    return call<void, Capability::provision>(*this, [&](auto& s) { return s.remove(volume, options, work); });
+  }
+  Result<Bytes> resize(const VolumeName& volume, Bytes size) {
+    return call<Bytes, Capability::resize>(*this, [&](auto& s) { return s.resize(volume, size); });
+  }
+  Result<VolumeName> rename(const VolumeName& volume, const RenameSpec& to) {
+    return call<VolumeName, Capability::rename>(*this, [&](auto& s) { return s.rename(volume, to); });
+  }
+  Result<void> snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
+    return call<void, Capability::snapshot>(*this, [&](auto& s) { return s.snapshot(volume, snapshot); });
+  }
+  [[nodiscard]] Result<std::vector<SnapshotInfo>> snapshots(const VolumeName& volume) const {
+    return call<std::vector<SnapshotInfo>, Capability::snapshot>(*this,
+                                                                 [&](const auto& s) { return s.snapshots(volume); });
+  }
+  Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work = {}) {
+    return call<void, Capability::snapshot>(*this, [&](auto& s) { return s.rollback(volume, snapshot, work); });
+  }
+  Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
+    return call<void, Capability::snapshot>(*this, [&](auto& s) { return s.remove_snapshot(volume, snapshot); });
+  }
+  Result<VolumeName> clone(const VolumeName& volume, const CloneSpec& spec) {
+    return call<VolumeName, Capability::clone>(*this, [&](auto& s) { return s.clone(volume, spec); });
+  }
+  Result<VolumeName> clone(const VolumeName& volume, const SnapshotName& snapshot, const CloneSpec& spec) {
+    return call<VolumeName, Capability::clone>(*this, [&](auto& s) { return s.clone(volume, snapshot, spec); });
+  }
+  Result<VolumeName> make_template(const VolumeName& volume) {
+    return call<VolumeName, Capability::make_template>(*this, [&](auto& s) { return s.make_template(volume); });
+  }
+  Result<void> flatten(const VolumeName& volume, const Work& work = {}) {
+    return call<void, Capability::flatten>(*this, [&](auto& s) { return s.flatten(volume, work); });
+  }
+  [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, Access access) {
+    return std::visit([&](auto& s) { return wrap(s.open_volume(volume, access)); }, storage_);
+  }
+  [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, const SnapshotName& snapshot) {
+    return std::visit(
+        [&]<class B>(Storage<B>& s) -> Result<Device> {
+          if constexpr (supports_in<B, Capability::copy, State::snapshot>) {
+            return wrap(s.open_volume(volume, snapshot));
+          } else {
+            return refuse(s, Capability::copy);
+          }
+        },
+        storage_);
+  }
+  Result<VolumeName> begin_import(const CreateSpec& spec) {
+    return call<VolumeName, Capability::import>(*this, [&](auto& s) { return s.begin_import(spec); });
+  }
+  Result<void> end_import(const VolumeName& volume) {
+    return call<void, Capability::import>(*this, [&](auto& s) { return s.end_import(volume); });
+  }
+  [[nodiscard]] Result<std::vector<Finding>> check() const {
+    return std::visit([](const auto& s) { return s.check(); }, storage_);
+  }
+  Result<std::vector<Recovered>> recover() {
+    return std::visit([](auto& s) { return s.recover(); }, storage_);
+  }
+
+ private:
+  template <class T, Capability C, class Self, class Verb>
+  static Result<T> call(Self& self, Verb verb) {
+    return std::visit(
+        [&]<class S>(S& storage) -> Result<T> {
+          if constexpr (S::features().can.has(C)) {
+            return verb(storage);
+          } else {
+            return refuse(storage, C);
+          }
+        },
+        self.storage_);
+  }
+
+  template <class S>
+  static tl::unexpected<Error> refuse(const S& storage, Capability capability) {
+    return fail(Error{Errc::not_supported,
+                      "type " + std::string{storage.features().name} + ": " + std::string{refusal(capability)}}
+                    .about(storage.id().str()));
+  }
+
+  template <class D>
+  static Result<Device> wrap(Result<D> device) {
+    return std::move(device).map([](D&& d) { return Device{std::move(d)}; });
+  }
+
+  std::variant<Storage<Bs>...> storage_;
+};
+
+}  // namespace stowage

@@ -1,0 +1,58 @@
+#pragma once
+// Texts that are well-formed because the only way to make one is to parse it.
+
+#include <compare>
+#include <stowage/core/error.hpp>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace stowage {
+
+/// A text of kind `Tag`: `Tag::valid(text)` has said yes to it, and `Tag::name` says what it is.
+template <class Tag>
+class Text {
+ public:
+  /// Errors: parse_failed, with the text in the detail.
+  [[nodiscard]] static Result<Text> parse(std::string_view text, SourceLoc at = SourceLoc::here()) {
+    if (!Tag::valid(text)) return fail(Errc::parse_failed, not_a(Tag::name, text), {}, at);
+    return Text{std::string{text}};
+  }
+
+  [[nodiscard]] const std::string& str() const noexcept { return text_; }
+  [[nodiscard]] const char* c_str() const noexcept { return text_.c_str(); }
+  friend auto operator<=>(const Text&, const Text&) = default;
+
+ private:
+  explicit Text(std::string text) : text_{std::move(text)} {}
+
+  static std::string not_a(std::string_view what, std::string_view text) {
+    return std::string{"not a "}.append(what).append(": '").append(text).append("'");
+  }
+
+  std::string text_;
+};
+
+namespace detail {
+
+constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+constexpr bool is_alpha(char c) noexcept { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+constexpr bool is_alnum(char c) noexcept { return is_digit(c) || is_alpha(c); }
+constexpr bool is_hex(char c) noexcept { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
+constexpr bool is_space(char c) noexcept { return c == ' ' || (c >= '\t' && c <= '\r'); }
+constexpr bool is_control(char c) noexcept { return static_cast<unsigned char>(c) < 0x20 || c == '\x7f'; }
+
+template <class Predicate>
+constexpr bool all_of(std::string_view text, Predicate predicate) {
+  for (const char c : text) {
+    if (!predicate(c)) return false;
+  }
+  return true;
+}
+constexpr bool all_digits(std::string_view text) noexcept { return !text.empty() && all_of(text, is_digit); }
+constexpr bool printable(std::string_view text) noexcept {
+  return all_of(text, [](char c) { return !is_control(c); });
+}
+
+}  // namespace detail
+}  // namespace stowage

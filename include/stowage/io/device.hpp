@@ -1,0 +1,61 @@
+#pragma once
+// What an open volume is: blocking reads and writes at byte offsets.
+
+#include <concepts>
+#include <cstddef>
+#include <span>
+#include <stowage/core/bytes.hpp>
+#include <stowage/core/error.hpp>
+
+namespace stowage {
+
+namespace detail {
+template <class T, class R>
+concept returns = std::same_as<T, Result<R>>;
+}
+
+/// An open volume. It belongs to one thread at a time, and is closed when it goes.
+///
+/// | Expression | Errors | Meaning |
+/// |---|---|---|
+/// | `size()`, `block_size()` | | in bytes; offsets and lengths are multiples of the block size |
+/// | `read_at(offset, buffer)` | invalid_argument, timed_out, unavailable | the whole buffer, or an error |
+/// | `write_at(offset, data)` | also wrong_state (opened to read), no_space, outcome_unknown | acknowledged, not yet durable |
+/// | `discard(offset, length)` | as write_at | the range may lose its storage; what it reads as is the type's matter |
+/// | `write_zeroes(offset, length)` | as write_at | the range reads as zeros |
+/// | `flush()` | as write_at | all that was acknowledged survives a power cut |
+/// | `close()` | as flush | flushes and closes, and says whether that went well; the destructor cannot |
+///
+/// Blocks: until the storage answers, at most the deadline of `OpenOptions::timeout`.
+template <class D>
+concept BlockDevice = std::movable<D> && requires(D& device, const D& seen, Bytes at, std::span<std::byte> buffer,
+                                                  std::span<const std::byte> data, Bytes length) {
+  { seen.size() } -> std::same_as<Bytes>;
+  { seen.block_size() } -> std::same_as<Bytes>;
+  { device.read_at(at, buffer) } -> detail::returns<void>;
+  { device.write_at(at, data) } -> detail::returns<void>;
+  { device.discard(at, length) } -> detail::returns<void>;
+  { device.write_zeroes(at, length) } -> detail::returns<void>;
+  { device.flush() } -> detail::returns<void>;
+  { device.close() } -> detail::returns<void>;
+};
+
+namespace detail {
+
+/// The range lies inside the device and on its blocks.
+/// Errors: invalid_argument, with the numbers.
+inline Result<void> check_range(Bytes size, Bytes block, Bytes at, std::uint64_t length) {
+  if (at.count > size.count || length > size.count - at.count) {
+    return fail(Errc::invalid_argument, "range " + std::to_string(at.count) + "+" + std::to_string(length) +
+                                            " goes beyond the end, the volume has " + std::to_string(size.count) +
+                                            " bytes");
+  }
+  if (at.count % block.count != 0 || length % block.count != 0) {
+    return fail(Errc::invalid_argument, "range " + std::to_string(at.count) + "+" + std::to_string(length) +
+                                            " does not lie on blocks of " + std::to_string(block.count) + " bytes");
+  }
+  return {};
+}
+
+}  // namespace detail
+}  // namespace stowage

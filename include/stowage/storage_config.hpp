@@ -1,0 +1,82 @@
+#pragma once
+// What a storage needs to be opened: the properties of its section in storage.cfg, and the options of the program.
+
+#include <chrono>
+#include <stop_token>
+#include <stowage/core/net.hpp>
+#include <stowage/features.hpp>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace stowage {
+
+/// Properties that every type has.
+struct CommonConfig {
+  FlagSet<Content> content{Content::images};
+  std::vector<std::string> nodes;  ///< empty: all nodes
+  bool disable = false;
+  std::string bwlimit;
+};
+
+/// `lvmthin`: a thin pool of LVM.
+struct LvmThinConfig {
+  std::string vgname;
+  std::string thinpool;
+  CommonConfig common{.content = {Content::images, Content::rootdir}, .nodes = {}, .disable = false, .bwlimit = {}};
+};
+
+/// `iscsi`: the LUNs of a target, through the kernel.
+struct OpenIscsiConfig {
+  Portal portal;
+  Iqn target;
+  CommonConfig common{};
+};
+
+/// `iscsidirect`: the LUNs of a target, without the kernel.
+struct IscsiDirectConfig {
+  Portal portal;
+  Iqn target;
+  std::vector<Portal> more_portals{};  ///< tried in this order when `portal` does not answer; not in storage.cfg
+  CommonConfig common{};
+};
+
+/// `rbd`: a pool of a Ceph cluster, or a namespace of it.
+struct RbdConfig {
+  std::string pool = "rbd";
+  std::string data_pool{};         ///< where the data goes, often erasure coded; empty: into `pool`
+  std::string name_space{};        ///< empty: the pool's own
+  std::vector<Portal> monhost{};   ///< empty: the cluster of `OpenOptions::ceph_conf`, "managed"
+  std::string username = "admin";  ///< without "client."
+  bool krbd = false;               ///< volumes are handed out as kernel devices
+  CommonConfig common{};
+};
+
+/// The section of any type.
+using AnyConfig = std::variant<LvmThinConfig, OpenIscsiConfig, IscsiDirectConfig, RbdConfig>;
+
+/// The row of the type that a configuration is for.
+constexpr const Features& features_for(const LvmThinConfig&) noexcept { return lvm_thin_row; }
+constexpr const Features& features_for(const OpenIscsiConfig&) noexcept { return open_iscsi_row; }
+constexpr const Features& features_for(const IscsiDirectConfig&) noexcept { return iscsi_direct_row; }
+constexpr const Features& features_for(const RbdConfig&) noexcept { return rbd_row; }
+inline const Features& features_for(const AnyConfig& config) noexcept {
+  return std::visit([](const auto& c) -> const Features& { return features_for(c); }, config);
+}
+inline const CommonConfig& common(const AnyConfig& config) noexcept {
+  return std::visit([](const auto& c) -> const CommonConfig& { return c.common; }, config);
+}
+
+/// What the program, not the configuration, decides about a storage.
+struct OpenOptions {
+  /// The deadline of one answer: of a connect, of a monitor, OSD or target.
+  std::chrono::milliseconds timeout{10'000};
+  /// Asks every verb to stop as soon as that leaves nothing half-done.
+  std::stop_token stop{};
+  /// Where keyrings and secrets are: `ceph/<id>.keyring`, `ceph/<id>.conf`, `iscsi/<id>.chap`.
+  std::string priv = "/etc/pve/priv";
+  /// The configuration of the cluster that an rbd storage without `monhost` belongs to.
+  std::string ceph_conf = "/etc/pve/ceph.conf";
+};
+
+}  // namespace stowage
