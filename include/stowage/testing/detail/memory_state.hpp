@@ -1,0 +1,162 @@
+#pragma once
+// What all copies of a `MemoryBackend` and its open volumes share.
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <stowage/core/bytes.hpp>
+#include <stowage/core/error.hpp>
+#include <stowage/core/ids.hpp>
+#include <stowage/io/device.hpp>
+#include <stowage/testing/detail/sparse_blocks.hpp>
+#include <stowage/volume.hpp>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace stowage::testing::detail {
+
+struct MemorySnapshot {
+  SnapshotInfo info;
+  SparseBlocks blocks;
+};
+
+struct MemoryOrigin {
+  std::uint64_t volume = 0;  // by number, as names change
+  std::string snapshot;      // empty: the volume is a template
+};
+
+struct MemoryVolume {
+  std::uint64_t id = 0;
+  Bytes size{};
+  Content content = Content::images;
+  SparseBlocks blocks;
+  std::vector<MemorySnapshot> snapshots{};
+  std::optional<MemoryOrigin> origin{};
+  std::chrono::sys_seconds ctime{};
+  std::string intent{};
+  bool is_base = false;
+  bool has_writer = false;
+};
+
+struct MemoryState {
+  std::mutex mutex;
+  Bytes capacity;
+  Bytes block_size;
+  ChunkCount chunks = std::make_shared<std::atomic<std::uint64_t>>(0);
+  std::map<std::string, std::shared_ptr<MemoryVolume>> volumes{};
+  std::uint64_t last_id = 0;
+  std::optional<Errc> planned_failure{};
+  unsigned calls_before_failure = 0;
+  bool offline = false;
+
+  /// The failure that a test has planned for this call.
+  Result<void> planned() {
+    if (offline) return fail(Errc::unavailable, "the memory storage is offline");
+    if (!planned_failure) return {};
+    if (calls_before_failure > 0) {
+      --calls_before_failure;
+      return {};
+    }
+    const Errc code = *std::exchange(planned_failure, std::nullopt);
+    return fail(code, "a failure that the test asked for: " + std::string{name(code)});
+  }
+
+  [[nodiscard]] Bytes used() const { return Bytes{*chunks * SparseBlocks::chunk_size}; }
+};
+
+}  // namespace stowage::testing::detail
+
+namespace stowage::testing {
+
+/// An open volume of a `MemoryBackend`.
+class MemoryDevice {
+ public:
+  [[nodiscard]] Bytes size() const noexcept { return size_; }
+  [[nodiscard]] Bytes block_size() const noexcept { return block_size_; }
+
+  Result<void> read_at(Bytes at, std::span<std::byte> buffer) {
+    return access(Access::read_only, at, buffer.size(), [&](detail::SparseBlocks& blocks) -> Result<void> {
+      blocks.read(at.count, buffer);
+      return {};
+    });
+  }
+  Result<void> write_at(Bytes at, std::span<const std::byte> data) {
+    return access(Access::read_write, at, data.size(), [&](detail::SparseBlocks& blocks) -> Result<void> {
+      const detail::MemoryState& state = *open_->state;
+      if (state.used().count + blocks.growth(at.count, data.size()) > state.capacity.count) {
+        return fail(Errc::no_space, "the memory storage of " + to_string(state.capacity) + " is full");
+      }
+      blocks.write(at.count, data);
+      return {};
+    });
+  }
+  /// Reads as zeros afterwards.
+  Result<void> discard(Bytes at, Bytes length) { return write_zeroes(at, length); }
+  Result<void> write_zeroes(Bytes at, Bytes length) {
+    return access(Access::read_write, at, length.count, [&](detail::SparseBlocks& blocks) -> Result<void> {
+      blocks.clear(at.count, length.count);
+      return {};
+    });
+  }
+  Result<void> flush() {
+    return access(open_ ? open_->access : Access::read_only, Bytes{}, 0,
+                  [](detail::SparseBlocks&) { return Result<void>{}; });
+  }
+  Result<void> close() {
+    auto flushed = flush();
+    open_.reset();
+    return flushed;
+  }
+
+ private:
+  friend class MemoryBackend;
+
+  struct Open {
+    std::shared_ptr<detail::MemoryState> state;
+    std::shared_ptr<detail::MemoryVolume> volume;
+    Access access;
+    std::optional<detail::SparseBlocks> snapshot;  // its own: a removed snapshot can still be read
+
+    Open(std::shared_ptr<detail::MemoryState> s, std::shared_ptr<detail::MemoryVolume> v, Access a,
+         std::optional<detail::SparseBlocks> blocks)
+        : state{std::move(s)}, volume{std::move(v)}, access{a}, snapshot{std::move(blocks)} {}
+    Open(const Open&) = delete;
+    Open& operator=(const Open&) = delete;
+    ~Open() {
+      const std::lock_guard lock{state->mutex};
+      if (access == Access::read_write) volume->has_writer = false;
+      volume.reset();
+      snapshot.reset();
+    }
+  };
+
+  MemoryDevice(Bytes size, Bytes block_size, std::unique_ptr<Open> open)
+      : size_{size}, block_size_{block_size}, open_{std::move(open)} {}
+
+  template <class Verb>
+  Result<void> access(Access needed, Bytes at, std::uint64_t length, Verb verb) {
+    if (!open_) return fail(Errc::wrong_state, "the volume is closed");
+    if (needed == Access::read_write && open_->access != Access::read_write) {
+      return fail(Errc::wrong_state, "the volume is open for reading only");
+    }
+    if (auto good = stowage::detail::check_range(size_, block_size_, at, length); !good) return good;
+    const std::lock_guard lock{open_->state->mutex};
+    if (auto good = open_->state->planned(); !good) return good;
+    return verb(open_->snapshot ? *open_->snapshot : open_->volume->blocks);
+  }
+
+  Bytes size_;
+  Bytes block_size_;
+  std::unique_ptr<Open> open_;
+};
+
+static_assert(BlockDevice<MemoryDevice>);
+
+}  // namespace stowage::testing
