@@ -1,0 +1,28 @@
+#pragma once
+// Everything: the backends that are there, a storage of any of their types, and storage.cfg. It needs the C libraries
+// of all of them; a program that knows its storages includes their headers instead.
+
+#include <stowage/any_storage.hpp>
+#include <stowage/backends/iscsi_direct.hpp>
+#include <stowage/backends/rbd.hpp>
+#include <stowage/config/read.hpp>
+#include <stowage/stowage.hpp>
+#include <stowage/transfer/stream.hpp>
+#include <utility>
+
+namespace stowage {
+
+/// A storage of any type that this library has.
+using AnyStorage = BasicAnyStorage<Rbd, IscsiDirect>;
+
+/// Opens a storage by its id in a storage.cfg.
+/// Errors: those of `StorageConfigFile::config_for` (not there, broken, disabled, on other nodes) and of
+/// `Storage::open`.
+[[nodiscard]] inline Result<AnyStorage> open_storage(const StorageConfigFile& config, const StorageId& id,
+                                                     OpenOptions options = {}) {
+  const auto own = config.config_for(id, local_node_name());
+  if (!own) return fail(own.error());
+  return AnyStorage::open(id, *own, std::move(options));
+}
+
+}  // namespace stowage

@@ -1,0 +1,80 @@
+#pragma once
+// The digest of a configuration file: SHA-1, since that is what Proxmox VE compares. It detects changes; nothing is
+// kept secret or safe by it. Our own few lines, because a crypto library for this one function would be a dependency
+// of everybody who reads a configuration.
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace stowage {
+
+namespace detail {
+
+/// FIPS 180-4, 6.1.
+class Sha1 {
+ public:
+  constexpr void add_block(std::string_view block) noexcept {  // of 64 bytes
+    std::array<std::uint32_t, 80> w{};
+    for (std::size_t i = 0; i < 16; ++i) {
+      for (std::size_t byte = 0; byte < 4; ++byte) {
+        w[i] = w[i] << 8U | static_cast<unsigned char>(block[4 * i + byte]);
+      }
+    }
+    for (std::size_t i = 16; i < 80; ++i) w[i] = std::rotl(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
+    auto [a, b, c, d, e] = state_;
+    for (std::size_t i = 0; i < 80; ++i) {
+      const std::uint32_t f = i < 20 ? (b & c) | (~b & d) : i < 40 || i >= 60 ? b ^ c ^ d : (b & c) | (b & d) | (c & d);
+      const std::uint32_t next = std::rotl(a, 5) + f + e + rounds[i / 20] + w[i];
+      e = d;
+      d = c;
+      c = std::rotl(b, 30);
+      b = a;
+      a = next;
+    }
+    const std::array<std::uint32_t, 5> sums{a, b, c, d, e};
+    for (std::size_t i = 0; i < sums.size(); ++i) state_[i] += sums[i];
+  }
+
+  [[nodiscard]] constexpr std::array<char, 40> hex() const noexcept {
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::array<char, 40> out{};
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = digits[state_[i / 8] >> (28 - 4 * (i % 8)) & 0xFU];
+    return out;
+  }
+
+ private:
+  static constexpr std::array<std::uint32_t, 4> rounds{0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
+  std::array<std::uint32_t, 5> state_{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
+};
+
+constexpr std::array<char, 40> sha1_hex(std::string_view text) noexcept {
+  Sha1 sum;
+  std::string_view rest = text;
+  for (; rest.size() >= 64; rest.remove_prefix(64)) sum.add_block(rest.substr(0, 64));
+  // The end: the rest, a bit 1, zeros, and the length in bits, in one block or two.
+  std::array<char, 128> end{};
+  for (std::size_t i = 0; i < rest.size(); ++i) end[i] = rest[i];
+  end[rest.size()] = static_cast<char>(0x80);
+  const std::size_t size = rest.size() < 56 ? 64 : 128;
+  const std::uint64_t bits = std::uint64_t{text.size()} * 8;
+  for (std::size_t i = 0; i < 8; ++i) end[size - 1 - i] = static_cast<char>(bits >> (8 * i) & 0xFFU);
+  for (std::size_t at = 0; at < size; at += 64) sum.add_block({end.data() + at, 64});
+  return sum.hex();
+}
+
+}  // namespace detail
+
+/// The digest of a file's bytes, as `pvesm` and its API show it: 40 lower-case hex digits.
+constexpr std::string config_digest(std::string_view text) {
+  const auto hex = detail::sha1_hex(text);
+  return {hex.begin(), hex.end()};
+}
+
+static_assert(std::string_view{detail::sha1_hex("").data(), 40} == "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+static_assert(std::string_view{detail::sha1_hex("abc").data(), 40} == "a9993e364706816aba3e25717850c26c9cd0d89d");
+
+}  // namespace stowage

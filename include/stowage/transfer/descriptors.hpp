@@ -1,0 +1,154 @@
+#pragma once
+// Byte streams to and from the outside: what `export_volume` writes to and `import_volume` reads from.
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+#include <algorithm>
+#include <cerrno>
+#include <concepts>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <ctime>
+#include <optional>
+#include <span>
+#include <stop_token>
+#include <stowage/core/bytes.hpp>
+#include <stowage/core/error.hpp>
+#include <string>
+
+namespace stowage {
+
+/// Takes bytes, in order. `write` takes all or fails.
+template <class S>
+concept ByteSink = requires(S& sink, std::span<const std::byte> data) {
+  { sink.write(data) } -> std::same_as<Result<void>>;
+};
+
+/// Gives bytes, in order. `read` gives at least one, or none at the end. `size` is how many are still to come, where
+/// that is known.
+template <class S>
+concept ByteSource = requires(S& source, const S& seen, std::span<std::byte> buffer) {
+  { source.read(buffer) } -> std::same_as<Result<std::size_t>>;
+  { seen.size() } -> std::same_as<std::optional<Bytes>>;
+};
+
+namespace detail {
+
+inline Error stream_error(const char* what, int error) {
+  const std::error_code native = native_errno(error);
+  const Errc code = error == ENOSPC || error == EDQUOT  ? Errc::no_space
+                    : error == EACCES || error == EPERM ? Errc::permission_denied
+                                                        : Errc::backend_failed;
+  return {code, std::string{what} + ": " + native.message(), native};
+}
+
+/// Waits until `fd` is ready, and looks at `stop` now and then: a pipe may stay silent for ever.
+inline Result<void> wait_ready(int fd, short events, const std::stop_token& stop) {
+  for (;;) {
+    if (stop.stop_requested()) return fail(Errc::cancelled, "stopped while waiting for the other end of a stream");
+    ::pollfd poll{fd, events, 0};
+    const int ready = ::poll(&poll, 1, 100);
+    if (ready > 0) return {};
+    if (ready < 0 && errno != EINTR) return fail(stream_error("poll", errno));
+  }
+}
+
+/// A write to a pipe that nobody reads raises SIGPIPE, which ends a program that did not ask for it. A library has no
+/// business with the program's signal handlers, so the signal is blocked and taken back in this thread.
+class NoSigpipe {
+ public:
+  NoSigpipe() noexcept {
+    ::sigemptyset(&only_);
+    ::sigaddset(&only_, SIGPIPE);
+    ::sigset_t pending{};
+    ::sigpending(&pending);
+    was_pending_ = ::sigismember(&pending, SIGPIPE) == 1;
+    if (!was_pending_) ::pthread_sigmask(SIG_BLOCK, &only_, &before_);
+  }
+  NoSigpipe(const NoSigpipe&) = delete;
+  NoSigpipe& operator=(const NoSigpipe&) = delete;
+  ~NoSigpipe() {
+    if (was_pending_) return;
+    const ::timespec at_once{};
+    while (::sigtimedwait(&only_, nullptr, &at_once) < 0 && errno == EINTR) {
+    }
+    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+ private:
+  ::sigset_t only_{};
+  ::sigset_t before_{};
+  bool was_pending_ = false;
+};
+
+}  // namespace detail
+
+/// Writes to a file, pipe or socket that the caller has opened and will close.
+class FdSink {
+ public:
+  explicit FdSink(int fd, std::stop_token stop = {}) : fd_{fd}, stop_{std::move(stop)} {
+    struct ::stat about {};
+    // Only so much is sure not to block when a pipe says that it is ready.
+    if (::fstat(fd, &about) != 0 || (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode))) piece_ = PIPE_BUF;
+  }
+
+  /// Errors: no_space, permission_denied, cancelled; backend_failed, also when nobody reads the pipe any more.
+  Result<void> write(std::span<const std::byte> data) {
+    const detail::NoSigpipe quiet;
+    while (!data.empty()) {
+      if (auto ready = detail::wait_ready(fd_, POLLOUT, stop_); !ready) return ready;
+      const ::ssize_t put = ::write(fd_, data.data(), std::min(data.size(), piece_));
+      if (put < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+      if (put < 0 && errno == EPIPE) {
+        return fail(Errc::backend_failed, "the reader of the stream has gone", native_errno(EPIPE));
+      }
+      if (put < 0) return fail(detail::stream_error("writing the stream", errno));
+      data = data.subspan(static_cast<std::size_t>(put));
+    }
+    return {};
+  }
+
+ private:
+  int fd_;
+  std::size_t piece_ = std::size_t{1} << 30U;
+  std::stop_token stop_;
+};
+
+/// Reads from a file, pipe or socket that the caller has opened and will close.
+class FdSource {
+ public:
+  explicit FdSource(int fd, std::stop_token stop = {}) : fd_{fd}, stop_{std::move(stop)} {}
+
+  /// Errors: permission_denied, cancelled, backend_failed.
+  Result<std::size_t> read(std::span<std::byte> buffer) {
+    for (;;) {
+      if (auto ready = detail::wait_ready(fd_, POLLIN, stop_); !ready) return fail(std::move(ready.error()));
+      const ::ssize_t got = ::read(fd_, buffer.data(), buffer.size());
+      if (got >= 0) return static_cast<std::size_t>(got);
+      if (errno != EINTR && errno != EAGAIN) return fail(detail::stream_error("reading the stream", errno));
+    }
+  }
+
+  /// Of a file, or of a block device: from where it stands to its end.
+  [[nodiscard]] std::optional<Bytes> size() const {
+    struct ::stat about {};
+    if (::fstat(fd_, &about) != 0 || (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode))) return std::nullopt;
+    const ::off_t here = ::lseek(fd_, 0, SEEK_CUR);
+    if (here < 0) return std::nullopt;
+    const ::off_t end = S_ISREG(about.st_mode) ? about.st_size : ::lseek(fd_, 0, SEEK_END);
+    if (S_ISBLK(about.st_mode) && ::lseek(fd_, here, SEEK_SET) < 0) return std::nullopt;
+    return end < here ? std::nullopt : std::optional{Bytes{static_cast<std::uint64_t>(end - here)}};
+  }
+
+ private:
+  int fd_;
+  std::stop_token stop_;
+};
+
+static_assert(ByteSink<FdSink> && ByteSource<FdSource>);
+
+}  // namespace stowage
