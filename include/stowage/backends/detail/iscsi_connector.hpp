@@ -1,0 +1,228 @@
+#pragma once
+// How an IscsiDirect storage gets a session: who we are, the secrets, and the portals one after the other.
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stowage/backends/detail/iscsi_resolve.hpp>
+#include <stowage/backends/detail/iscsi_session.hpp>
+#include <stowage/backends/detail/iscsi_text.hpp>
+#include <stowage/core/error.hpp>
+#include <stowage/core/handle.hpp>
+#include <stowage/core/ids.hpp>
+#include <stowage/storage_config.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace stowage::detail {
+
+/// The content of a small file; nothing when there is none. With `secret`, others must not be able to read it.
+/// Errors: permission_denied, unavailable.
+inline Result<std::optional<std::string>> read_small_file(const std::string& path, bool secret) {
+  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+  if (!file && (errno == ENOENT || errno == ENOTDIR)) return std::optional<std::string>{};
+  struct ::stat about {};
+  if (!file || ::fstat(file.get(), &about) != 0) {
+    const std::error_code native = native_errno(errno);
+    const bool refused = native.value() == EACCES || native.value() == EPERM;
+    return fail(refused ? Errc::permission_denied : Errc::unavailable, "cannot read " + path + ": " + native.message(),
+                native);
+  }
+  if (secret && (!S_ISREG(about.st_mode) || (about.st_mode & 077U) != 0)) {
+    return fail(
+        Error{Errc::permission_denied, path + " holds a secret, but others than its owner have access to it"}.advise(
+            "chmod 600 " + path));
+  }
+  std::array<char, 16384> buffer{};
+  const ::ssize_t length = ::read(file.get(), buffer.data(), buffer.size());
+  if (length < 0) return fail(Errc::unavailable, "cannot read " + path + ": " + native_errno(errno).message());
+  std::optional<std::string> text{std::in_place, buffer.data(), static_cast<std::size_t>(length)};
+  ::explicit_bzero(buffer.data(), buffer.size());
+  return text;
+}
+
+/// The name of this host as an initiator: the one that open-iscsi has, or else a stable one of our own.
+inline std::string host_initiator_name() {
+  if (const auto text = read_small_file("/etc/iscsi/initiatorname.iscsi", false); text && *text) {
+    if (auto name = parse_initiator_name(**text)) return *std::move(name);
+  }
+  std::array<char, 256> host{};
+  static_cast<void>(::gethostname(host.data(), host.size() - 1));
+  return default_initiator_name(host.data());
+}
+
+/// Half of an ISID: with a new one a session stands beside the others of this host, with an old one it replaces it.
+inline std::uint32_t random_isid() noexcept {
+  std::uint32_t number = 0;
+  static_cast<void>(::getrandom(&number, sizeof number, GRND_NONBLOCK));
+  return number;
+}
+
+/// Logs in to the target of one storage, by the first portal that answers. Threads: any number at once.
+class IscsiConnector {
+ public:
+  using Clock = IscsiSession::Clock;
+
+  IscsiConnector(const StorageId& id, IscsiDirectConfig config, OpenOptions options)
+      : config_{std::move(config)},
+        options_{std::move(options)},
+        chap_file_{options_.priv + "/iscsi/" + id.str() + ".chap"},
+        initiator_{host_initiator_name()} {
+    portals_.push_back(config_.portal);
+    portals_.insert(portals_.end(), config_.more_portals.begin(), config_.more_portals.end());
+  }
+
+  [[nodiscard]] const IscsiDirectConfig& config() const noexcept { return config_; }
+  [[nodiscard]] const OpenOptions& options() const noexcept { return options_; }
+  [[nodiscard]] const std::string& initiator() const noexcept { return initiator_; }
+
+  /// What stands in the .chap file just now; nothing when there is none.
+  /// Errors: permission_denied, parse_failed, unavailable.
+  [[nodiscard]] Result<std::optional<IscsiChap>> chap() const {
+    auto text = read_small_file(chap_file_, true);
+    if (!text) return fail(std::move(text.error()));
+    if (!*text) return std::optional<IscsiChap>{};
+    auto chap = parse_iscsi_chap(**text);
+    ::explicit_bzero((*text)->data(), (*text)->size());
+    if (!chap) return fail(std::move(chap.error()).during(chap_file_));
+    return std::optional<IscsiChap>{*std::move(chap)};
+  }
+
+  /// A session. Each portal, and each address of its name, has its share of the time, so that a dead one does not use
+  /// up that of the others. The portal that answered last time comes first.
+  /// Errors: those of `IscsiSession::login`, of `chap` and of `resolve_portal`.
+  [[nodiscard]] Result<std::unique_ptr<IscsiSession>> connect(std::uint32_t isid, Clock::time_point deadline) const {
+    auto secrets = chap();
+    if (!secrets) return fail(std::move(secrets.error()));
+    if (config_.target.str().size() > 223) {
+      return fail(Errc::invalid_argument, "the target's name has more than 223 bytes");
+    }
+    IscsiLogin who{initiator_, config_.target.str(), *std::move(secrets), isid, {}};
+
+    std::optional<Error> worst;
+    std::string tried;
+    const std::size_t first = preferred_.load(std::memory_order_relaxed);
+    for (std::size_t n = 0; n < portals_.size(); ++n) {
+      const std::size_t which = (first + n) % portals_.size();
+      auto session = connect_to(portals_[which], who, share(deadline, portals_.size() - n));
+      if (session) {
+        preferred_.store(which, std::memory_order_relaxed);
+        return session;
+      }
+      Error& error = session.error();
+      // With wrong secrets, more tries only lock the account; and who was told to stop does not ask the next.
+      const bool final = error.code() == Errc::permission_denied || error.code() == Errc::cancelled;
+      if (!tried.empty()) tried += ", ";
+      tried += error.detail();
+      if (final || !worst || retryable(worst->code())) worst = std::move(error);
+      if (final) break;
+    }
+    if (portals_.size() == 1) return fail(*std::move(worst));
+    return fail(Error{worst->code(), "no portal lets us in: " + tried, worst->native()}.advise(worst->hint()));
+  }
+
+ private:
+  [[nodiscard]] static Clock::time_point share(Clock::time_point deadline, std::size_t of) {
+    const Clock::time_point now = Clock::now();
+    return now + std::max(deadline - now, Clock::duration::zero()) / static_cast<Clock::rep>(of);
+  }
+
+  [[nodiscard]] Result<std::unique_ptr<IscsiSession>> connect_to(const Portal& portal, IscsiLogin& who,
+                                                                 Clock::time_point deadline) const {
+    who.where = who.target + " at " + portal.str();
+    const auto addresses = resolve_portal(portal, deadline);
+    if (!addresses) return fail(addresses.error());
+    std::optional<Error> error;
+    for (std::size_t n = 0; n < addresses->size(); ++n) {
+      auto session = IscsiSession::login(who, (*addresses)[n], share(deadline, addresses->size() - n), options_.timeout,
+                                         options_.stop);
+      if (session || !retryable(session.error().code())) return session;
+      error = std::move(session.error());
+    }
+    return fail(*std::move(error));
+  }
+
+  IscsiDirectConfig config_;
+  OpenOptions options_;
+  std::vector<Portal> portals_;
+  std::string chap_file_;
+  std::string initiator_;
+  mutable std::atomic<std::size_t> preferred_{0};
+};
+
+/// A few sessions that wait for the next verb, so that it need not log in. Threads: any number at once.
+class IscsiPool {
+ public:
+  using Clock = IscsiSession::Clock;
+
+  explicit IscsiPool(std::shared_ptr<const IscsiConnector> connector) : connector_{std::move(connector)} {}
+
+  /// Calls `work(session)`, and calls it again on a fresh session when that one was lost on the way: it only asks.
+  /// Errors: of `connect`, of `work`.
+  template <class Work>
+  auto with_session(Work work) -> decltype(work(std::declval<IscsiSession&>())) {
+    const Clock::time_point deadline = Clock::now() + connector_->options().timeout;
+    for (int turn = 0;; ++turn) {
+      auto session = turn == 0 ? idle() : nullptr;
+      if (!session) {
+        auto fresh = connector_->connect(random_isid(), deadline);
+        if (!fresh) return fail(std::move(fresh.error()));
+        session = *std::move(fresh);
+      }
+      auto answer = work(*session);
+      const bool lost = session->lost();
+      if (!lost) keep(std::move(session));
+      if (answer || !lost || turn == 2 || answer.error().code() != Errc::unavailable) return answer;
+    }
+  }
+
+  void clear() {
+    const std::lock_guard lock{mutex_};
+    idle_.clear();
+  }
+
+ private:
+  struct Idle {
+    std::unique_ptr<IscsiSession> session;
+    Clock::time_point since;
+  };
+  static constexpr std::size_t most_idle = 4;
+  // Targets ping idle initiators (LIO: each 15 s), and nobody would answer here.
+  static constexpr std::chrono::seconds longest_idle{10};
+
+  std::unique_ptr<IscsiSession> idle() {
+    for (;;) {
+      std::unique_ptr<IscsiSession> session;
+      {
+        const std::lock_guard lock{mutex_};
+        if (idle_.empty()) return nullptr;
+        if (Clock::now() - idle_.back().since <= longest_idle) session = std::move(idle_.back().session);
+        idle_.pop_back();
+      }
+      if (session && session->alive()) return session;
+    }
+  }
+
+  void keep(std::unique_ptr<IscsiSession> session) {
+    const std::lock_guard lock{mutex_};
+    if (idle_.size() < most_idle) idle_.push_back({std::move(session), Clock::now()});
+  }
+
+  std::shared_ptr<const IscsiConnector> connector_;
+  std::mutex mutex_;
+  std::vector<Idle> idle_;
+};
+
+}  // namespace stowage::detail

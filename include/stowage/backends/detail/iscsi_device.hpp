@@ -1,0 +1,329 @@
+#pragma once
+// An open LUN.
+
+#include <poll.h>
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <stowage/backends/detail/iscsi_connector.hpp>
+#include <stowage/backends/detail/iscsi_lun.hpp>
+#include <stowage/core/bytes.hpp>
+#include <stowage/core/error.hpp>
+#include <stowage/io/device.hpp>
+#include <stowage/volume.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace stowage {
+
+/// A LUN, open over a session of its own.
+///
+/// When the session is lost, a new one is made for as long as the timeout lasts, and the request is repeated on it: all
+/// requests here may be. First the LUN is asked who it is, and so it is after a UNIT ATTENTION, and once a second while
+/// requests come (tgt puts another LUN into the place of an open one without a word); if identity or size are not those
+/// it was opened with, every request fails with identity_changed from then on. A write to which no answer came at all
+/// is `outcome_unknown`. `discard` gives space back where the LUN can (UNMAP, or WRITE SAME with the UNMAP bit), and
+/// does nothing elsewhere. A flush cannot tell whether the target lost its volatile cache between two sessions; no
+/// initiator can.
+class IscsiDirectDevice {
+ public:
+  /// Opens LUN `number`. Errors: not_found, permission_denied (write-protected, and to be written), not_supported.
+  static Result<IscsiDirectDevice> open(std::shared_ptr<const detail::IscsiConnector> connector, std::uint16_t number,
+                                        Access access) {
+    IscsiDirectDevice device{std::move(connector), number, access};
+    auto session = device.connector_->connect(device.isid_, device.deadline());
+    if (!session) return fail(std::move(session.error()));
+    device.session_ = *std::move(session);
+    auto disk = detail::find_disk(*device.session_, number);
+    if (!disk) return fail(std::move(disk.error()));
+    device.disk_ = *std::move(disk);
+    device.verified_ = Clock::now();
+    if (auto good = device.look_closer(); !good) return fail(std::move(good.error()));
+    return device;
+  }
+
+  [[nodiscard]] Bytes size() const { return disk_.capacity.size; }
+  [[nodiscard]] Bytes block_size() const { return disk_.capacity.block; }
+  /// The WWID; empty when the LUN has none.
+  [[nodiscard]] const std::string& identity() const noexcept { return disk_.wwid; }
+
+  Result<void> read_at(Bytes at, std::span<std::byte> buffer) {
+    return carry(Verb::read, at, buffer.size(), transfer_, [&](Command& command, const Piece& piece) {
+      command.set(disk_.wire, Cdb::read(piece.block, piece.blocks)).into(buffer.subspan(piece.done, piece.length));
+    });
+  }
+
+  Result<void> write_at(Bytes at, std::span<const std::byte> data) {
+    return carry(Verb::write, at, data.size(), transfer_, [&](Command& command, const Piece& piece) {
+      command.set(disk_.wire, Cdb::write(piece.block, piece.blocks)).from(data.subspan(piece.done, piece.length));
+    });
+  }
+
+  Result<void> discard(Bytes at, Bytes length) {
+    if (limits_.unmap) return unmap(at, length);
+    if (limits_.write_same_unmaps) return write_same(at, length, true);
+    return may_write(at, length.count);  // nothing that could be given back
+  }
+
+  Result<void> write_zeroes(Bytes at, Bytes length) {
+    const bool sparse = limits_.write_same_unmaps && limits_.unmapped_reads_zeros;
+    if (write_same_works_ || sparse) {
+      auto done = write_same(at, length, sparse);
+      if (done || !refused_) return done;
+      write_same_works_ = false;
+      if (sparse) limits_.write_same_unmaps = false;
+    }
+    constexpr std::size_t piece = 256 * 1024;
+    if (zeros_.empty()) zeros_.resize(std::max<std::size_t>(piece, block_size().count));
+    return carry(Verb::write, at, length.count, std::min<std::uint64_t>(transfer_, zeros_.size()),
+                 [&](Command& command, const Piece& p) {
+                   command.set(disk_.wire, Cdb::write(p.block, p.blocks)).from(std::span{zeros_}.first(p.length));
+                 });
+  }
+
+  Result<void> flush() {
+    if (access_ == Access::read_only) return {};
+    for (const Cdb& cdb : {Cdb::synchronize_cache(), Cdb::synchronize_cache_16()}) {
+      auto done = carry(Verb::flush, Bytes{}, block_size().count, block_size().count,
+                        [&](Command& command, const Piece&) { command.set(disk_.wire, cdb); });
+      if (done || !refused_) return done;
+    }
+    return {};  // knows neither: there is no cache
+  }
+
+  Result<void> close() {
+    auto done = flush();
+    session_.reset();
+    return done;
+  }
+
+ private:
+  using Command = detail::IscsiCommand;
+  using Cdb = detail::Cdb;
+  using Session = detail::IscsiSession;
+  using Clock = Session::Clock;
+  enum class Verb : std::uint8_t { read, write, flush };
+
+  /// A part of a request that one command does.
+  struct Piece {
+    std::size_t done = 0;  ///< of the request, before this one
+    std::size_t length = 0;
+    std::uint64_t block = 0;
+    std::uint32_t blocks = 0;
+  };
+
+  // 8 x 256 KiB is where reads and writes of one session are fastest (reference/lab/iscsi.md, 3).
+  static constexpr std::size_t depth = 8;
+  static constexpr std::uint64_t best_transfer = 256 * 1024;
+  // Long enough to be cheap, short enough that slow targets answer in time: tgt takes 20 ms for 8 MiB of WRITE SAME.
+  static constexpr std::uint64_t most_written_same = 8 << 20U;
+  static constexpr std::uint64_t most_unmapped = 1 << 30U;
+  static constexpr std::chrono::seconds trust{1};  // in what the LUN said of itself
+
+  IscsiDirectDevice(std::shared_ptr<const detail::IscsiConnector> connector, std::uint16_t number, Access access)
+      : connector_{std::move(connector)}, number_{number}, access_{access}, isid_{detail::random_isid()} {}
+
+  [[nodiscard]] Clock::time_point deadline() const { return Clock::now() + connector_->options().timeout; }
+
+  /// Limits and, to write, whether we may. The pages and bits are optional: no answer is no limit.
+  Result<void> look_closer() {
+    const std::uint64_t block = disk_.capacity.block.count;
+    if (block < 512 || block > 65536 || (block & (block - 1)) != 0) {
+      return fail(Errc::not_supported, "the LUN has blocks of " + std::to_string(block) + " bytes");
+    }
+    std::array<std::array<std::byte, 252>, 3> answers{};
+    std::array<detail::ScsiBytes, 3> pages{};
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+      constexpr std::array cdbs{Cdb::vpd(0xb0, 252), Cdb::vpd(0xb2, 252), Cdb::mode_sense(252)};
+      Command& command = slots_[0];
+      command.set(disk_.wire, cdbs[i]).into(answers[i]);
+      auto good = session_->run(command);
+      if (session_->lost()) return good;
+      if (good) pages[i] = detail::answer_of(command);
+    }
+    limits_ = detail::parse_block_limits(pages[0], pages[1]);
+    transfer_ = best_transfer;
+    if (limits_.max_transfer != 0) transfer_ = std::min(transfer_, limits_.max_transfer * block);
+    if (access_ == Access::read_write && detail::is_write_protected(pages[2])) {
+      return fail(Error{Errc::permission_denied, "the LUN is write-protected"}.during(session_->where()));
+    }
+    return {};
+  }
+
+  Result<void> may_write(Bytes at, std::uint64_t length) const {
+    if (access_ == Access::read_only) return fail(Errc::wrong_state, "the volume was opened to read");
+    return detail::check_range(size(), block_size(), at, length);
+  }
+
+  Result<void> unmap(Bytes at, Bytes length) {
+    const std::uint64_t most = std::min<std::uint64_t>(most_unmapped, limits_.max_unmap * block_size().count);
+    return carry(Verb::write, at, length.count, most, [&](Command& command, const Piece& piece) {
+      // One descriptor behind a head of 8 bytes (SBC-4, 5.35.2).
+      auto& list = command.parameters;
+      list = {0, 22, 0, 16};
+      for (std::size_t i = 0; i < 8; ++i) list[8 + i] = static_cast<std::uint8_t>(piece.block >> (56 - 8 * i) & 0xffU);
+      for (std::size_t i = 0; i < 4; ++i) {
+        list[16 + i] = static_cast<std::uint8_t>(piece.blocks >> (24 - 8 * i) & 0xffU);
+      }
+      command.set(disk_.wire, Cdb::unmap(24)).from(std::as_bytes(std::span{list}));
+    });
+  }
+
+  /// One block of zeros, again and again. With `give_back`, the target need not keep them.
+  Result<void> write_same(Bytes at, Bytes length, bool give_back) {
+    const std::uint64_t block = block_size().count;
+    if (zeros_.empty()) zeros_.resize(block);
+    std::uint64_t most = give_back ? most_unmapped : most_written_same;
+    if (limits_.max_write_same != 0) most = std::min(most, std::min(most / block, limits_.max_write_same) * block);
+    return carry(Verb::write, at, length.count, most, [&](Command& command, const Piece& piece) {
+      command.set(disk_.wire, Cdb::write_same(piece.block, piece.blocks, give_back))
+          .from(std::span{zeros_}.first(block));
+    });
+  }
+
+  /// Does a request in pieces of at most `most` bytes, `prepare(command, piece)` each, several at a time.
+  /// Sets `refused_` when the LUN does not know such commands.
+  template <class Prepare>
+  Result<void> carry(Verb verb, Bytes at, std::uint64_t length, std::uint64_t most, Prepare prepare) {
+    refused_ = false;
+    auto good = verb == Verb::read ? detail::check_range(size(), block_size(), at, length) : may_write(at, length);
+    if (!good) return good;
+    if (changed_) return fail(*changed_);
+    most = std::max(most / block_size().count, std::uint64_t{1}) * block_size().count;
+
+    bool sent = false;
+    return persist(verb, sent, [&] {
+      std::uint64_t done = 0;
+      const auto next = [&](Command& command) {
+        if (done == length) return false;
+        const std::uint64_t part = std::min(most, length - done);
+        const Piece piece{done, part, (at.count + done) / block_size().count,
+                          static_cast<std::uint32_t>(part / block_size().count)};
+        prepare(command, piece);
+        done += part;
+        sent = true;
+        return true;
+      };
+      return session_->run(slots_, Session::Attention::report, next,
+                           [&](const Command& command) { return judge(command); });
+    });
+  }
+
+  Result<void> judge(const Command& command) {
+    if (command.attention()) {
+      attention_ = true;
+      return fail(command.error());
+    }
+    if (!command.good()) {
+      refused_ = command.unknown_to_lun();
+      return fail(command.error().during(session_->where()));
+    }
+    if (command.direction == Command::Direction::in && command.received != command.data.iov_len) {
+      return fail(Error{Errc::corrupt, "the target sent " + std::to_string(command.received) + " of " +
+                                           std::to_string(command.data.iov_len) + " bytes"}
+                      .during(session_->where()));
+    }
+    return {};
+  }
+
+  /// Repeats `work` on a new session while the old one is lost, and after a UNIT ATTENTION: something may have become
+  /// another, so the LUN must first say that it is the same.
+  template <class Work>
+  Result<void> persist(Verb verb, const bool& sent, Work work) {
+    constexpr int most_turns = 20;
+    const auto unanswered = [&](Error error) {
+      const bool in_doubt = verb == Verb::write && sent && retryable(error.code());
+      if (!in_doubt) return fail(std::move(error));
+      return fail(Error{Errc::outcome_unknown, "sent, but no answer came: " + error.detail(), error.native()}.advise(
+          "the range holds its old or its new content; write it again before you rely on it"));
+    };
+    Clock::time_point give_up = deadline();
+    for (int turn = 0;; ++turn) {
+      if (!session_ || session_->lost()) {
+        if (auto again = reconnect(give_up); !again) return unanswered(std::move(again.error()));
+      }
+      attention_ = false;
+      auto done = Clock::now() - verified_ < trust ? Result<void>{} : verify();
+      if (done) done = work();
+      if (done || turn == most_turns) return done;
+      if (session_->lost()) {
+        if (done.error().code() != Errc::unavailable) return unanswered(std::move(done.error()));
+        if (turn == 0) give_up = deadline();  // what went before it had its own time
+        continue;
+      }
+      if (!attention_) return done;
+      if (auto same = verify(); !same && !session_->lost()) return same;
+    }
+  }
+
+  /// A new session, once there is a target again: one that starts shows itself before it has its LUNs.
+  /// Errors: the last try's; identity_changed.
+  Result<void> reconnect(Clock::time_point give_up) {
+    constexpr std::chrono::milliseconds pause{100};
+    for (;;) {
+      auto ready = begin_session(give_up);
+      if (ready) return ready;
+      const Errc code = ready.error().code();
+      const bool may_come_back = code == Errc::unavailable || code == Errc::not_found;
+      if (!may_come_back || Clock::now() + pause >= give_up) return ready;
+      static_cast<void>(::poll(nullptr, 0, static_cast<int>(pause.count())));
+    }
+  }
+
+  Result<void> begin_session(Clock::time_point give_up) {
+    session_.reset();
+    auto fresh = connector_->connect(isid_, give_up);
+    if (!fresh) return fail(std::move(fresh.error()));
+    session_ = *std::move(fresh);
+    auto same = verify();
+    if (!same) session_.reset();
+    return same;
+  }
+
+  /// The LUN is still the one that was opened. Errors: identity_changed, not_found, the session's.
+  Result<void> verify() {
+    auto now = detail::find_disk(*session_, number_);
+    if (!now) return fail(std::move(now.error()));
+    const bool same = now->wwid == disk_.wwid && now->capacity.size == disk_.capacity.size &&
+                      now->capacity.block == disk_.capacity.block;
+    if (same) {
+      disk_.wire = now->wire;
+      verified_ = Clock::now();
+      return {};
+    }
+    const auto words = [](const detail::IscsiLun& lun) {
+      return (lun.wwid.empty() ? std::string{"a LUN without identity"} : lun.wwid) + " of " +
+             std::to_string(lun.capacity.size.count) + " bytes";
+    };
+    changed_ = Error{Errc::identity_changed,
+                     "LUN " + std::to_string(number_) + " was " + words(disk_) + ", and is now " + words(*now)}
+                   .during(session_->where())
+                   .advise("open the volume anew, if this is the one you want");
+    return fail(*changed_);
+  }
+
+  std::shared_ptr<const detail::IscsiConnector> connector_;
+  std::uint16_t number_;
+  Access access_;
+  std::uint32_t isid_;
+  detail::IscsiLun disk_;
+  detail::BlockLimits limits_;
+  std::uint64_t transfer_ = best_transfer;
+  bool write_same_works_ = true;
+  bool refused_ = false;
+  bool attention_ = false;
+  Clock::time_point verified_{};
+  std::optional<Error> changed_;
+  std::vector<std::byte> zeros_;
+  std::array<Command, depth> slots_;
+  std::unique_ptr<Session> session_;  // last, so that it goes first: commands in flight point into all the others
+};
+
+static_assert(BlockDevice<IscsiDirectDevice>);
+
+}  // namespace stowage

@@ -1,0 +1,65 @@
+#pragma once
+// Which targets a portal has.
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <stowage/backends/detail/iscsi_connector.hpp>
+#include <stowage/core/error.hpp>
+#include <stowage/core/net.hpp>
+#include <stowage/storage_config.hpp>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace stowage {
+
+/// A target, and the portals at which it says it can be reached.
+struct IscsiTarget {
+  Iqn target;
+  std::vector<Portal> portals;
+};
+
+/// Asks a portal for its targets (SendTargets), sorted by name. Discovery has no CHAP: targets protect the login.
+/// Errors: unavailable, timed_out, cancelled, permission_denied (the portal refuses discovery).
+/// Blocks: until the answer, at most `OpenOptions::timeout`.
+[[nodiscard]] inline Result<std::vector<IscsiTarget>> discover_targets(const Portal& portal,
+                                                                       const OpenOptions& options = {}) {
+  using Clock = detail::IscsiSession::Clock;
+  const Clock::time_point deadline = Clock::now() + options.timeout;
+  const auto addresses = detail::resolve_portal(portal, deadline);
+  if (!addresses) return fail(addresses.error());
+
+  const detail::IscsiLogin who{detail::host_initiator_name(), {}, {}, detail::random_isid(), portal.str()};
+  Result<std::unique_ptr<detail::IscsiSession>> session;
+  for (std::size_t n = 0; n < addresses->size(); ++n) {
+    const auto now = Clock::now();
+    const auto share =
+        std::max(deadline - now, Clock::duration::zero()) / static_cast<Clock::rep>(addresses->size() - n);
+    session = detail::IscsiSession::login(who, (*addresses)[n], now + share, options.timeout, options.stop);
+    if (session || !retryable(session.error().code())) break;
+  }
+  if (!session) return fail(std::move(session.error()));
+
+  std::vector<IscsiTarget> targets;
+  const auto add = [&](std::string_view name, std::string_view address) {
+    const auto target = Iqn::parse(name);
+    if (!target) return;
+    auto known =
+        std::find_if(targets.begin(), targets.end(), [&](const IscsiTarget& t) { return t.target == *target; });
+    if (known == targets.end()) known = targets.insert(known, IscsiTarget{*target, {}});
+    // "10.0.0.1:3260,1": the number of the portal group is of no use here
+    const auto at = Portal::parse(address.substr(0, address.rfind(',')));
+    if (at && std::find(known->portals.begin(), known->portals.end(), *at) == known->portals.end()) {
+      known->portals.push_back(*at);
+    }
+  };
+  if (auto good = (*session)->send_targets(deadline, add); !good) return fail(std::move(good.error()));
+  for (IscsiTarget& target : targets) std::sort(target.portals.begin(), target.portals.end());
+  std::sort(targets.begin(), targets.end(),
+            [](const IscsiTarget& a, const IscsiTarget& b) { return a.target < b.target; });
+  return targets;
+}
+
+}  // namespace stowage

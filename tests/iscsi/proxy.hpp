@@ -1,0 +1,147 @@
+#pragma once
+// A network that can be broken at any byte: it hands connections on to a target, and cuts or stalls the next one that
+// has carried so many bytes.
+
+#include <catch2/catch.hpp>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <stowage/core/handle.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace stowage::testing {
+
+class Proxy {
+ public:
+  enum class Then { cut, stall };
+
+  /// `target`: 127.0.0.1:PORT.
+  explicit Proxy(const std::string& target) {
+    to_.sin_family = AF_INET;
+    to_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to_.sin_port = htons(static_cast<std::uint16_t>(std::stoi(target.substr(target.rfind(':') + 1))));
+    listener_ = Fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    ::sockaddr_in any{};
+    any.sin_family = AF_INET;
+    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(::bind(listener_.get(), reinterpret_cast<const ::sockaddr*>(&any), sizeof any) == 0);
+    REQUIRE(::listen(listener_.get(), 16) == 0);
+    ::socklen_t size = sizeof any;
+    REQUIRE(::getsockname(listener_.get(), reinterpret_cast<::sockaddr*>(&any), &size) == 0);
+    portal_ = "127.0.0.1:" + std::to_string(ntohs(any.sin_port));
+    thread_ = std::thread{[this] { work(); }};
+  }
+  Proxy(const Proxy&) = delete;
+  Proxy& operator=(const Proxy&) = delete;
+  ~Proxy() {
+    end_ = true;
+    thread_.join();
+  }
+
+  const std::string& portal() const { return portal_; }
+
+  /// After `bytes` more, in both directions together, break the connection that carries them; those that are made
+  /// later work.
+  void break_after(std::int64_t bytes, Then then) {
+    then_ = then;
+    left_ = bytes;
+    armed_ = true;
+  }
+  void heal() { armed_ = false; }
+  /// It has come to that.
+  bool broken() const { return !armed_; }
+
+ private:
+  struct Link {
+    Fd client;
+    Fd server;
+    bool stalled = false;
+  };
+
+  void work() {
+    std::vector<Link> links;
+    while (!end_) {
+      std::vector<::pollfd> wanted{{listener_.get(), POLLIN, 0}};
+      for (const Link& link : links) {
+        wanted.push_back({link.stalled ? -1 : link.client.get(), POLLIN, 0});
+        wanted.push_back({link.stalled ? -1 : link.server.get(), POLLIN, 0});
+      }
+      if (::poll(wanted.data(), wanted.size(), 20) <= 0) continue;
+      for (std::size_t i = 0; i < links.size(); ++i) {
+        Link& link = links[i];
+        const bool goes_on = (wanted[1 + 2 * i].revents == 0 || carry(link, link.client, link.server)) &&
+                             (wanted[2 + 2 * i].revents == 0 || carry(link, link.server, link.client));
+        if (!goes_on) link.client.reset();
+      }
+      std::erase_if(links, [](const Link& link) { return !link.client; });
+      if (wanted[0].revents != 0) {
+        Link link{Fd{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)},
+                  Fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)}, false};
+        if (::connect(link.server.get(), reinterpret_cast<const ::sockaddr*>(&to_), sizeof to_) == 0) {
+          links.push_back(std::move(link));
+        }
+      }
+    }
+  }
+
+  /// False: the link is to be closed.
+  bool carry(Link& link, const Fd& from, const Fd& to) {
+    std::array<char, 65536> buffer{};
+    const ::ssize_t length = ::recv(from.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (length < 0) return errno == EAGAIN;
+    if (length == 0) return false;
+    auto part = static_cast<std::int64_t>(length);
+    bool breaks = false;
+    if (armed_) {
+      breaks = part >= left_;
+      if (breaks) part = left_;
+      left_ -= part;
+    }
+    if (part > 0 && ::send(to.get(), buffer.data(), static_cast<std::size_t>(part), MSG_NOSIGNAL) != part) return false;
+    if (!breaks) return true;
+    armed_ = false;
+    link.stalled = then_ == Then::stall;
+    return link.stalled;
+  }
+
+  ::sockaddr_in to_{};
+  Fd listener_;
+  std::string portal_;
+  std::atomic<bool> end_ = false;
+  std::atomic<bool> armed_ = false;
+  std::atomic<Then> then_ = Then::cut;
+  std::atomic<std::int64_t> left_ = 0;
+  std::thread thread_;
+};
+
+/// A portal that takes connections and never says a word.
+class MutePortal {
+ public:
+  MutePortal() : listener_{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)} {
+    ::sockaddr_in any{};
+    any.sin_family = AF_INET;
+    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(::bind(listener_.get(), reinterpret_cast<const ::sockaddr*>(&any), sizeof any) == 0);
+    REQUIRE(::listen(listener_.get(), 16) == 0);
+    ::socklen_t size = sizeof any;
+    REQUIRE(::getsockname(listener_.get(), reinterpret_cast<::sockaddr*>(&any), &size) == 0);
+    portal_ = "127.0.0.1:" + std::to_string(ntohs(any.sin_port));
+  }
+  const std::string& portal() const { return portal_; }
+
+ private:
+  Fd listener_;
+  std::string portal_;
+};
+
+}  // namespace stowage::testing
