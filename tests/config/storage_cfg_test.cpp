@@ -307,7 +307,7 @@ TEST_CASE("storage.cfg: any mixture of its words is read, and its lines make up 
   }
 }
 
-TEST_CASE("storage.cfg: a file that is not there is an empty one; a folder is none", "[config]") {
+TEST_CASE("storage.cfg: a file that is not there is an empty one, a folder is none", "[config]") {
   const auto none = read_storage_config("/nonexistent/storage.cfg");
   REQUIRE(none);
   CHECK(none->digest() == "da39a3ee5e6b4b0d3255bfef95601890afd80709");

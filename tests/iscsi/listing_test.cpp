@@ -46,7 +46,7 @@ TEST_CASE("status asks the target, and has no numbers") {
   CHECK_FALSE(status.available.has_value());
 }
 
-TEST_CASE("sizes are exact: odd ones, 3 TiB, sectors of 4 KiB; LUN numbers above 255 are flat") {
+TEST_CASE("sizes are exact: odd ones, 3 TiB, sectors of 4 KiB, LUN numbers above 255 are flat") {
   const Server server = Server::own_target("sizes", "--luns 1");
   add_lun(server, 1, 2, "1048576512", "a2");  // 1000 MiB and one sector
   add_lun(server, 1, 3, "1610612736", "a3");  // 1.5 GiB

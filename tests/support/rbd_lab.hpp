@@ -130,10 +130,11 @@ class RbdLab {
     RbdConfig place = config;
     place.username = "admin";
     place.monhost.clear();
-    const auto pool = detail::rbd_open_pool(must(StorageId::parse("sweep")), place, patient);
+    const auto pool = ::stowage::detail::rbd_open_pool(must(StorageId::parse("sweep")), place, patient);
     if (!pool) return;
     for (int round = 0; round < 6; ++round) {
-      std::vector<detail::RbdEntry> left = detail::rbd_directory(**pool).value_or(std::vector<detail::RbdEntry>{});
+      std::vector<::stowage::detail::RbdEntry> left =
+          ::stowage::detail::rbd_directory(**pool).value_or(std::vector<::stowage::detail::RbdEntry>{});
       const std::string trash = quietly("rbd trash ls --all " + spec());
       if (left.empty() && trash.empty()) return;
       std::mutex mutex;
@@ -165,10 +166,11 @@ class RbdLab {
   PrivFolder priv;
 
  private:
-  static void sweep_one(const detail::RbdPool& pool, const std::string& name) {
-    if (auto image = detail::rbd_edit(pool, name)) {
-      for (const SnapshotInfo& snapshot : detail::rbd_snapshots(image->get()).value_or(std::vector<SnapshotInfo>{})) {
-        static_cast<void>(detail::rbd_drop_snapshot(image->get(), snapshot.name.str()));
+  static void sweep_one(const ::stowage::detail::RbdPool& pool, const std::string& name) {
+    if (auto image = ::stowage::detail::rbd_edit(pool, name)) {
+      for (const SnapshotInfo& snapshot :
+           ::stowage::detail::rbd_snapshots(image->get()).value_or(std::vector<SnapshotInfo>{})) {
+        static_cast<void>(::stowage::detail::rbd_drop_snapshot(image->get(), snapshot.name.str()));
       }
     }
     static_cast<void>(::rbd_remove(pool.io.get(), name.c_str()));

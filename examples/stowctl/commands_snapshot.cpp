@@ -1,0 +1,148 @@
+// snapshot, snapshots, rollback, delsnapshot, clone
+
+#include "command.hpp"
+#include "json_output.hpp"
+#include "progress_line.hpp"
+#include "text_table.hpp"
+
+#include <ctime>
+
+namespace stowctl {
+
+using namespace stowage;
+
+namespace {
+
+struct OneSnapshot {
+  std::string volid;
+  std::string snapshot;
+};
+struct CloneArguments {
+  std::string volid;
+  std::string vmid;
+  std::string snapshot;
+  std::string name;
+};
+
+/// A volume and a snapshot of it, ready for `verb`.
+template <class Verb>
+Result<Answer> on_snapshot(Context& context, const OneSnapshot& arguments, const std::string& what, Verb verb) {
+  const auto snapshot = SnapshotName::parse(arguments.snapshot);
+  if (!snapshot) return fail(snapshot.error());
+  auto volume = Volume::open(context, arguments.volid);
+  if (!volume) return fail(std::move(volume.error()));
+  const std::string full = volume->volid() + "@" + snapshot->str();
+  if (context.options().dry_run) {
+    return volume->could(Capability::snapshot).map([&](auto&&) { return Context::would(what + " " + full); });
+  }
+  return verb(*volume, *snapshot).map([&] {
+    return Answer{full, {{"volid", volume->volid()}, {"snapshot", snapshot->str()}}};
+  });
+}
+
+Result<Answer> snapshot(Context& context, const OneSnapshot& arguments) {
+  return on_snapshot(context, arguments, "take the snapshot", [&](Volume& volume, const SnapshotName& name) {
+    context.begin_change();
+    return volume.storage.snapshot(volume.name, name);
+  });
+}
+
+Result<Answer> rollback(Context& context, const OneSnapshot& arguments) {
+  return on_snapshot(context, arguments, "roll back to", [&](Volume& volume, const SnapshotName& name) -> Result<void> {
+    const std::string question = "Roll " + volume.volid() + " back to " + name.str() + ", and lose what came after?";
+    if (auto yes = context.confirm(question); !yes) return yes;
+    context.begin_change();
+    ProgressLine line{context.options(), "rollback " + volume.volid(), ProgressLine::Unit::steps};
+    return volume.storage.rollback(volume.name, name, {context.stop(), line.progress()});
+  });
+}
+
+Result<Answer> delsnapshot(Context& context, const OneSnapshot& arguments) {
+  return on_snapshot(context, arguments, "remove", [&](Volume& volume, const SnapshotName& name) -> Result<void> {
+    if (auto yes = context.confirm("Remove " + volume.volid() + "@" + name.str() + "?"); !yes) return yes;
+    context.begin_change();
+    return volume.storage.remove_snapshot(volume.name, name);
+  });
+}
+
+std::string local_time(std::chrono::sys_seconds when) {
+  const std::time_t seconds = when.time_since_epoch().count();
+  std::tm parts{};
+  std::array<char, 32> text{};
+  if (::localtime_r(&seconds, &parts) == nullptr) return "-";
+  std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S", &parts);
+  return text.data();
+}
+
+Result<Answer> snapshots(Context& context, const OneVolume& arguments) {
+  const auto volume = Volume::open(context, arguments.volid);
+  if (!volume) return fail(volume.error());
+  return volume->storage.snapshots(volume->name).map([](const std::vector<SnapshotInfo>& all) {
+    using enum TextTable::Align;
+    TextTable table{{{"Name", left}, {"Size", right}, {"Created", left}, {"Protected", left}}};
+    Answer answer{{}, Json::array()};
+    for (const SnapshotInfo& s : all) {
+      table.add({s.name.str(), std::to_string(s.size.count), s.ctime ? local_time(*s.ctime) : "-",
+                 s.is_protected ? "yes" : "no"});
+      answer.json.push_back(to_json(s));
+    }
+    answer.text = table.str();
+    return answer;
+  });
+}
+
+Result<Answer> clone(Context& context, const CloneArguments& arguments) {
+  const auto vmid = VmId::parse(arguments.vmid);
+  if (!vmid) return fail(vmid.error());
+  CloneSpec spec{.vmid = *vmid};
+  if (!arguments.name.empty()) {
+    const auto name = VolumeName::parse(arguments.name);
+    if (!name) return fail(name.error());
+    spec.name = *name;
+  }
+  auto volume = Volume::open(context, arguments.volid);
+  if (!volume) return fail(std::move(volume.error()));
+  if (!volume->storage.config().content.has(Content::images)) spec.content = Content::rootdir;
+  const bool of_snapshot = !arguments.snapshot.empty();
+  if (context.options().dry_run) {
+    // A snapshot of any volume can be cloned, of the volumes themselves only templates.
+    auto can = of_snapshot ? volume->storage.info(volume->name) : volume->could(Capability::clone);
+    return std::move(can).map([&](auto&&) {
+      return Context::would("clone " + volume->volid() + (of_snapshot ? "@" + arguments.snapshot : "") + " for guest " +
+                            to_string(*vmid));
+    });
+  }
+  context.begin_change();
+  auto made = of_snapshot ? SnapshotName::parse(arguments.snapshot).and_then([&](const SnapshotName& snapshot) {
+    return volume->storage.clone(volume->name, snapshot, spec);
+  })
+                          : volume->storage.clone(volume->name, spec);
+  return std::move(made).map([&](const VolumeName& name) {
+    return Answer{volume->volid(name), {{"volid", volume->volid(name)}}};
+  });
+}
+
+void one_snapshot(CLI::App& app, OneSnapshot& arguments) {
+  app.add_option("VOLID", arguments.volid, "STORAGE:VOLUME")->required();
+  app.add_option("SNAPSHOT", arguments.snapshot, "the name of the snapshot")->required();
+}
+
+}  // namespace
+
+void add_snapshot_commands(Commands commands) {
+  commands.add<OneSnapshot>("snapshot", "take a snapshot", one_snapshot, snapshot);
+  commands.add<OneVolume>("snapshots", "the snapshots of a volume, oldest first", one_volume, snapshots);
+  commands.add<OneSnapshot>("rollback", "give a volume the content of a snapshot", one_snapshot, rollback);
+  commands.add<OneSnapshot>("delsnapshot", "remove a snapshot", one_snapshot, delsnapshot);
+  commands.add<CloneArguments>(
+      "clone", "make a linked clone of a template or snapshot",
+      [](CLI::App& app, CloneArguments& arguments) {
+        app.add_option("VOLID", arguments.volid, "STORAGE:VOLUME")->required();
+        app.add_option("VMID", arguments.vmid, "the guest that it is for")->required();
+        app.add_option("--snapshot", arguments.snapshot, "of this snapshot");
+        app.add_option("--name", arguments.name, "vm-<vmid>-<name>; default: the next free one");
+      },
+      clone);
+}
+
+}  // namespace stowctl

@@ -1,0 +1,219 @@
+// status, check, recover: about a storage, or all of them side by side
+
+#include "command.hpp"
+#include "failure.hpp"
+#include "json_output.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+#include <thread>
+
+namespace stowctl {
+
+using namespace stowage;
+
+namespace {
+
+struct OneStorage {
+  std::string storage;
+};
+
+/// The storages that a command is about: the one it names, or all of our types.
+Result<std::vector<ConfigStorage>> chosen(const StorageConfigFile& file, const OneStorage& which) {
+  std::vector<ConfigStorage> storages;
+  for (const ConfigStorage& s : file.storages()) {
+    if (which.storage.empty() ? s.config.has_value() : s.id.str() == which.storage) storages.push_back(s);
+  }
+  if (!which.storage.empty() && (storages.empty() || !storages.front().config)) {
+    return StorageId::parse(which.storage).and_then([&](const StorageId& id) -> Result<std::vector<ConfigStorage>> {
+      return fail(file.config_for(id, {}).error());
+    });
+  }
+  std::sort(storages.begin(), storages.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  return storages;
+}
+
+/// Asks all storages at once, each in a thread of its own, and waits for none longer than the deadline, if there is
+/// one. A thread that is still waiting then is left behind, with all that it uses.
+template <class T, class Ask>
+std::vector<Result<T>> ask_all(Context& context, const StorageConfigFile& file,
+                               const std::vector<ConfigStorage>& storages, bool has_deadline, Ask ask) {
+  struct Shared {
+    std::mutex mutex;
+    std::condition_variable done;
+    std::vector<Result<T>> answers;
+    std::size_t missing = 0;
+    bool closed = false;
+  };
+  auto shared = std::make_shared<Shared>();
+  shared->missing = storages.size();
+  for (const ConfigStorage& storage : storages) {
+    shared->answers.emplace_back(tl::unexpect, Error{Errc::timed_out, "no answer in time"}.about(storage.id.str()));
+  }
+  for (std::size_t i = 0; i < storages.size(); ++i) {
+    std::thread{[shared, i, file, id = storages[i].id, options = context.open_options(), ask] {
+      Result<T> answer = open_storage(file, id, options).and_then([&](AnyStorage&& storage) { return ask(storage); });
+      const std::lock_guard lock{shared->mutex};
+      if (shared->closed) return;
+      shared->answers[i] = std::move(answer);
+      --shared->missing;
+      shared->done.notify_all();
+    }}.detach();
+  }
+  // A little longer than each of them (rbd looks for a second why no monitor answered): their own words are better
+  // than ours.
+  const auto deadline =
+      std::chrono::steady_clock::now() + context.open_options().timeout + std::chrono::milliseconds{1500};
+  std::unique_lock lock{shared->mutex};
+  const auto all_there = [&] { return shared->missing == 0; };
+  if (has_deadline) {
+    shared->done.wait_until(lock, deadline, all_there);
+  } else {
+    shared->done.wait(lock, all_there);
+  }
+  shared->closed = true;
+  return std::move(shared->answers);
+}
+
+bool is_disabled(const CommonConfig& config) {
+  const std::string node = local_node_name();
+  return config.disable ||
+         (!config.nodes.empty() && std::find(config.nodes.begin(), config.nodes.end(), node) == config.nodes.end());
+}
+
+std::string status_word(const ConfigStorage& storage, const Result<Status>& status) {
+  if (is_disabled(common(*storage.config))) return "disabled";
+  if (status) return status->active ? "active" : "inactive";
+  const Errc code = status.error().code();
+  return code == Errc::timed_out || code == Errc::unavailable ? "inactive" : "error";
+}
+
+Json status_json(const ConfigStorage& storage, const std::string& word, const Result<Status>& status) {
+  const Status known = status ? *status : Status{};
+  Json json{{"storage", storage.id.str()},
+            {"type", storage.type},
+            {"status", word},
+            {"total", or_null(number(known.total))},
+            {"used", or_null(number(known.used))},
+            {"available", or_null(number(known.available))},
+            {"content", join(storage.content, ",")},
+            {"shared", storage.shared}};
+  if (known.metadata_used) json["metadata_used"] = known.metadata_used->count;
+  if (known.metadata_total) json["metadata_total"] = known.metadata_total->count;
+  if (known.provisioned) json["provisioned"] = known.provisioned->count;
+  json["health"] = known.health;
+  json["error"] = status || word == "disabled" ? Json(nullptr) : to_json(status.error());
+  return json;
+}
+
+/// A line of pvesm's table. What is not known is `-`.
+std::string status_line(std::size_t width, const ConfigStorage& storage, const std::string& word,
+                        const Status& status) {
+  const auto kib = [&](const std::optional<Bytes>& size) {
+    if (word == "disabled") return std::string{"0"};
+    return size ? std::to_string(size->count / 1024) : "-";
+  };
+  std::array<char, 16> percent{};
+  if (word == "disabled") {
+    std::snprintf(percent.data(), percent.size(), "N/A");
+  } else if (status.total && status.used) {
+    const double total = static_cast<double>(status.total->count);
+    std::snprintf(percent.data(), percent.size(), "%.2f%%",
+                  total > 0 ? 100 * static_cast<double>(status.used->count) / total : 0.0);
+  } else {
+    percent[0] = '-';
+  }
+  std::array<char, 128> columns{};
+  std::snprintf(columns.data(), columns.size(), " %11s %10s %15s %15s %15s %8s", storage.type.c_str(), word.c_str(),
+                kib(status.total).c_str(), kib(status.used).c_str(), kib(status.available).c_str(), percent.data());
+  return storage.id.str() + std::string(width - storage.id.str().size(), ' ') + columns.data();
+}
+
+Result<Answer> show_status(Context& context, const OneStorage& which) {
+  const auto file = context.config();
+  if (!file) return fail(file.error());
+  const auto storages = chosen(*file, which);
+  if (!storages) return fail(storages.error());
+  const auto answers =
+      ask_all<Status>(context, *file, *storages, true, [](const AnyStorage& storage) { return storage.status(); });
+  std::size_t width = 5;
+  for (const ConfigStorage& s : *storages) width = std::max(width, s.id.str().size() + 1);
+  std::array<char, 128> header{};
+  std::snprintf(header.data(), header.size(), " %11s %10s %15s %15s %15s %8s", "Type", "Status", "Total (KiB)",
+                "Used (KiB)", "Available (KiB)", "%");
+  Answer answer{"Name" + std::string(width - 4, ' ') + header.data(), Json::array()};
+  for (std::size_t i = 0; i < storages->size(); ++i) {
+    const ConfigStorage& storage = (*storages)[i];
+    const std::string word = status_word(storage, answers[i]);
+    answer.json.push_back(status_json(storage, word, answers[i]));
+    answer.text += "\n" + status_line(width, storage, word, answers[i] ? *answers[i] : Status{});
+    if (!answers[i] && word != "disabled") context.warn(answers[i].error().message());
+    if (answers[i]) {
+      for (const std::string& health : answers[i]->health) context.warn(storage.id.str() + ": " + health);
+    }
+  }
+  return answer;
+}
+
+/// For `check` and `recover`: what all usable storages say, as rows. One that fails does not hide the others, but the
+/// exit status tells of it.
+template <class T, class Ask, class Row>
+Result<Answer> rows(Context& context, const OneStorage& which, bool has_deadline, Ask ask, Row row) {
+  const auto file = context.config();
+  if (!file) return fail(file.error());
+  auto storages = chosen(*file, which);
+  if (!storages) return fail(storages.error());
+  if (which.storage.empty()) std::erase_if(*storages, [](const auto& s) { return is_disabled(common(*s.config)); });
+  const auto answers = ask_all<std::vector<T>>(context, *file, *storages, has_deadline, ask);
+  if (!which.storage.empty() && !answers.front()) return fail(answers.front().error());
+  Answer answer{{}, Json::array()};
+  for (std::size_t i = 0; i < storages->size(); ++i) {
+    if (!answers[i]) {
+      print_error(answers[i].error(), context.options().json);
+      if (answer.exit_status == 0) answer.exit_status = exit_status(answers[i].error().code());
+      continue;
+    }
+    for (const T& item : *answers[i]) {
+      auto [text, json] = row(item);
+      json["storage"] = (*storages)[i].id.str();
+      answer.text += (answer.text.empty() ? "" : "\n") + (*storages)[i].id.str() + ": " + text;
+      answer.json.push_back(json);
+    }
+  }
+  return answer;
+}
+
+Result<Answer> check_storages(Context& context, const OneStorage& which) {
+  return rows<Finding>(
+      context, which, true, [](const AnyStorage& storage) { return storage.check(); },
+      [](const Finding& f) {
+        std::string text = f.object + ": " + f.problem;
+        if (!f.advice.empty()) text += " (" + f.advice + ")";
+        return std::pair{text, Json{{"object", f.object}, {"problem", f.problem}, {"advice", f.advice}}};
+      });
+}
+
+Result<Answer> recover_storages(Context& context, const OneStorage& which) {
+  if (context.options().dry_run) return check_storages(context, which);
+  context.begin_change();
+  return rows<Recovered>(
+      context, which, false, [](AnyStorage& storage) { return storage.recover(); },
+      [](const Recovered& r) {
+        return std::pair{r.object + ": " + r.action, Json{{"object", r.object}, {"action", r.action}}};
+      });
+}
+
+void one_storage(CLI::App& app, OneStorage& which) { app.add_option("ID", which.storage, "only this storage"); }
+
+}  // namespace
+
+void add_status_commands(Commands commands) {
+  commands.add<OneStorage>("status", "how the storages are doing, all asked at once", one_storage, show_status);
+  commands.add<OneStorage>("check", "unfinished work and what else an administrator should know", one_storage,
+                           check_storages);
+  commands.add<OneStorage>("recover", "finish or undo unfinished work", one_storage, recover_storages);
+}
+
+}  // namespace stowctl

@@ -1,0 +1,117 @@
+#pragma once
+// New images: empty ones, and clones.
+
+#include <rados/librados.h>
+#include <rbd/librbd.h>
+#include <bit>
+#include <cstdint>
+#include <stowage/backends/detail/rbd_image.hpp>
+#include <stowage/backends/detail/rbd_run.hpp>
+#include <stowage/core/bytes.hpp>
+#include <stowage/volume.hpp>
+#include <string>
+
+namespace stowage::detail {
+
+using RbdImageOptions = Handle<void, &::rbd_image_options_destroy>;
+
+/// What every new image of ours has. Said explicitly: the defaults are the cluster's, and differ between hosts.
+inline RbdImageOptions rbd_new_image_options(const RbdPool& pool) {
+  constexpr std::uint64_t features = RBD_FEATURE_LAYERING | RBD_FEATURE_EXCLUSIVE_LOCK | RBD_FEATURE_OBJECT_MAP |
+                                     RBD_FEATURE_FAST_DIFF | RBD_FEATURE_DEEP_FLATTEN;
+  ::rbd_image_options_t raw = nullptr;
+  ::rbd_image_options_create(&raw);
+  RbdImageOptions options{raw};
+  static_cast<void>(::rbd_image_options_set_uint64(raw, RBD_IMAGE_OPTION_FORMAT, 2));
+  static_cast<void>(::rbd_image_options_set_uint64(raw, RBD_IMAGE_OPTION_FEATURES, features));
+  if (!pool.config.data_pool.empty()) {
+    static_cast<void>(::rbd_image_options_set_string(raw, RBD_IMAGE_OPTION_DATA_POOL, pool.config.data_pool.c_str()));
+  }
+  return options;
+}
+
+/// Object size and striping, as far as `spec` says them.
+/// Errors: invalid_argument.
+inline Result<void> rbd_set_layout(::rbd_image_options_t options, const CreateSpec& spec) {
+  const Bytes object_size = spec.object_size.value_or(4_MiB);
+  if (!std::has_single_bit(object_size.count) || object_size < 4_KiB || object_size > 32_MiB) {
+    return fail(Errc::invalid_argument,
+                "an object size is a power of two from 4K to 32M, not " + to_string(object_size));
+  }
+  if (spec.object_size) {
+    const auto order = static_cast<std::uint64_t>(std::countr_zero(object_size.count));
+    static_cast<void>(::rbd_image_options_set_uint64(options, RBD_IMAGE_OPTION_ORDER, order));
+  }
+  if (!spec.stripe_unit && !spec.stripe_count) return {};
+  if (!spec.stripe_unit || !spec.stripe_count || *spec.stripe_count == 0 || spec.stripe_unit->count == 0 ||
+      object_size.count % spec.stripe_unit->count != 0) {
+    return fail(Errc::invalid_argument, "striping needs a stripe unit that divides the object size of " +
+                                            to_string(object_size) + ", and a stripe count of at least one");
+  }
+  static_cast<void>(::rbd_image_options_set_uint64(options, RBD_IMAGE_OPTION_STRIPE_UNIT, spec.stripe_unit->count));
+  static_cast<void>(::rbd_image_options_set_uint64(options, RBD_IMAGE_OPTION_STRIPE_COUNT, *spec.stripe_count));
+  return {};
+}
+
+inline Error rbd_create_error(const RbdPool& pool, int code, const std::string& name) {
+  if (code == -EEXIST) {
+    return Error{Errc::already_exists, "there is an image '" + pool.spec(name) + "' already", native_errno(code)};
+  }
+  return rbd_change_error(code, "creating image '" + pool.spec(name) + "'");
+}
+
+inline Result<void> rbd_create(const RbdPoolPtr& pool, const VolumeName& volume, const CreateSpec& spec) {
+  return rbd_run(pool, "creating the image", {}, [pool, name = volume.str(), spec](RbdProgress&) -> Result<void> {
+    const RbdImageOptions options = rbd_new_image_options(*pool);
+    if (auto good = rbd_set_layout(options.get(), spec); !good) return good;
+    const Bytes size = round_up(spec.size, 1_MiB);
+    const int code = ::rbd_create4(pool->io.get(), name.c_str(), size.count, options.get());
+    if (code < 0) return fail(rbd_create_error(*pool, code, name));
+    return {};
+  });
+}
+
+/// Clones of format 2 need no protected snapshot, but clients of Mimic or later.
+inline bool rbd_clones_v2(const RbdCluster& cluster) {
+  constexpr std::int8_t mimic = 13;
+  std::int8_t have = 0;
+  std::int8_t required = 0;
+  const int code = ::rados_get_min_compatible_client(cluster.client(), &have, &required);
+  return code >= 0 && std::max(have, required) >= mimic;
+}
+
+/// For clones of format 1.
+inline Result<void> rbd_protect(const RbdPool& pool, const std::string& name, const std::string& snapshot) {
+  auto look = rbd_look(pool, name, snapshot);
+  if (!look) return fail(std::move(look.error()));
+  int is_protected = 0;
+  if (const int code = ::rbd_snap_is_protected(look->get(), snapshot.c_str(), &is_protected); code < 0) {
+    return fail(rbd_error(code, "asking whether '" + snapshot + "' is protected"));
+  }
+  if (is_protected != 0) return {};
+  auto image = rbd_edit(pool, name);
+  if (!image) return fail(std::move(image.error()));
+  const int code = ::rbd_snap_protect(image->get(), snapshot.c_str());
+  return rbd_changed(code == -EBUSY ? 0 : code, "protecting snapshot '" + snapshot + "'");  // EBUSY: it is already
+}
+
+inline Result<void> rbd_clone(const RbdPoolPtr& pool, const VolumeName& volume, const std::string& snapshot,
+                              const VolumeName& to) {
+  return rbd_run(
+      pool, "cloning the image", {},
+      [pool, from = volume.str(), snapshot, name = to.str()](RbdProgress&) -> Result<void> {
+        const bool v2 = rbd_clones_v2(*pool->cluster);
+        if (!v2) {
+          if (auto good = rbd_protect(*pool, from, snapshot); !good) return good;
+        }
+        const RbdImageOptions options = rbd_new_image_options(*pool);
+        static_cast<void>(::rbd_image_options_set_uint64(options.get(), RBD_IMAGE_OPTION_CLONE_FORMAT, v2 ? 2 : 1));
+        const int code =
+            ::rbd_clone3(pool->io.get(), from.c_str(), snapshot.c_str(), pool->io.get(), name.c_str(), options.get());
+        if (code == -ENOENT) return fail(rbd_open_error(*pool, code, from, snapshot));
+        if (code < 0) return fail(rbd_create_error(*pool, code, name));
+        return {};
+      });
+}
+
+}  // namespace stowage::detail

@@ -1,0 +1,185 @@
+#pragma once
+// An open image, read and written.
+
+#include <rbd/librbd.h>
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+#include <span>
+#include <stowage/backends/detail/rbd_image.hpp>
+#include <stowage/backends/detail/rbd_run.hpp>
+#include <stowage/io/device.hpp>
+#include <string>
+#include <utility>
+
+namespace stowage {
+
+/// An open image or snapshot of an rbd storage.
+///
+/// Open for writing, it holds the image's exclusive lock: another client that opens the image is refused, here with
+/// `in_use`. Every write that was acknowledged has reached the OSDs. `discard` frees whole 64 KiB; the rest of the
+/// range keeps its bytes.
+class RbdDevice {
+ public:
+  RbdDevice(detail::RbdPoolPtr pool, detail::RbdImage image, std::string spec, Bytes size, bool writable) noexcept
+      : pool_{std::move(pool)}, image_{std::move(image)}, spec_{std::move(spec)}, size_{size}, writable_{writable} {}
+  RbdDevice(RbdDevice&&) noexcept = default;
+  RbdDevice& operator=(RbdDevice&& other) noexcept {
+    if (this != &other) {
+      static_cast<void>(close());
+      pool_ = std::move(other.pool_);
+      image_ = std::move(other.image_);
+      spec_ = std::move(other.spec_);
+      size_ = other.size_;
+      writable_ = other.writable_;
+    }
+    return *this;
+  }
+  ~RbdDevice() { static_cast<void>(close()); }
+
+  /// As it was when it was opened.
+  [[nodiscard]] Bytes size() const noexcept { return size_; }
+  /// Sectors, unless somebody made an image that has no whole number of them.
+  [[nodiscard]] Bytes block_size() const noexcept { return Bytes{size_.count % 512 == 0 ? 512U : 1U}; }
+
+  Result<void> read_at(Bytes at, std::span<std::byte> buffer) {
+    if (auto good = check(at, buffer.size()); !good) return good;
+    while (!buffer.empty()) {
+      const std::size_t length = std::min(buffer.size(), chunk);
+      const auto got = ::rbd_read(image_.get(), at.count, length, reinterpret_cast<char*>(buffer.data()));
+      if (got < 0) return fail(error(static_cast<int>(got), "reading", at));
+      if (got == 0) return fail(Errc::conflict, "'" + spec_ + "' became smaller while it was open");
+      buffer = buffer.subspan(static_cast<std::size_t>(got));
+      at += Bytes{static_cast<std::uint64_t>(got)};
+    }
+    return {};
+  }
+
+  Result<void> write_at(Bytes at, std::span<const std::byte> data) {
+    if (auto good = check_writable(at, data.size()); !good) return good;
+    return each_chunk(at, data.size(), "writing", [&](std::uint64_t offset, std::size_t length) {
+      return ::rbd_write(image_.get(), offset, length,
+                         reinterpret_cast<const char*>(data.data() + (offset - at.count)));
+    });
+  }
+
+  Result<void> discard(Bytes at, Bytes length) {
+    if (auto good = check_writable(at, length.count); !good) return good;
+    return each_chunk(at, length.count, "discarding", [&](std::uint64_t offset, std::size_t n) {
+      return ::ssize_t{::rbd_discard(image_.get(), offset, n)};
+    });
+  }
+
+  Result<void> write_zeroes(Bytes at, Bytes length) {
+    if (auto good = check_writable(at, length.count); !good) return good;
+    return each_chunk(at, length.count, "writing zeroes", [&](std::uint64_t offset, std::size_t n) {
+      return ::rbd_write_zeroes(image_.get(), offset, n, 0, 0);
+    });
+  }
+
+  Result<void> flush() {
+    if (!image_) return closed();
+    if (!writable_) return {};
+    if (const int code = ::rbd_flush(image_.get()); code < 0) return fail(error(code, "flushing", Bytes{}));
+    return {};
+  }
+
+  /// The handle goes in any case; a close that hangs is left to a thread of its own.
+  Result<void> close() {
+    if (!image_) return {};
+    const bool writable = writable_;
+    const detail::RbdPoolPtr pool = pool_;
+    return detail::rbd_run_always(
+        pool, "closing '" + spec_ + "'", {},
+        [image = std::move(image_), spec = spec_, writable](detail::RbdProgress&) mutable -> Result<void> {
+          Result<void> flushed;
+          if (writable) flushed = detail::rbd_changed(::rbd_flush(image.get()), "flushing '" + spec + "'");
+          const int code = ::rbd_close(image.release());
+          if (!flushed) return flushed;
+          return detail::rbd_changed(code, "closing '" + spec + "'");
+        });
+  }
+
+  /// The image of librbd, for queues. Null once it is closed.
+  [[nodiscard]] ::rbd_image_t native() const noexcept { return image_.get(); }
+
+ private:
+  // librbd's discard takes and gives 32-bit lengths.
+  static constexpr std::size_t chunk = std::size_t{1} << 30U;
+
+  [[nodiscard]] static tl::unexpected<Error> closed() { return fail(Errc::invalid_argument, "the device is closed"); }
+
+  [[nodiscard]] Result<void> check(Bytes at, std::uint64_t length) const {
+    if (!image_) return closed();
+    return detail::check_range(size_, block_size(), at, length);
+  }
+
+  [[nodiscard]] Result<void> check_writable(Bytes at, std::uint64_t length) const {
+    if (image_ && !writable_) return fail(Errc::wrong_state, "'" + spec_ + "' was opened to read");
+    return check(at, length);
+  }
+
+  template <class Call>
+  Result<void> each_chunk(Bytes at, std::uint64_t length, const char* doing, Call call) {
+    for (std::uint64_t done = 0; done < length;) {
+      const auto n = static_cast<std::size_t>(std::min<std::uint64_t>(length - done, chunk));
+      const auto code = call(at.count + done, n);
+      if (code < 0) return fail(error(static_cast<int>(code), doing, at + Bytes{done}));
+      done += n;
+    }
+    return {};
+  }
+
+  Error error(int code, const char* doing, Bytes at) const {
+    if (code == -ESHUTDOWN) pool_->cluster->retire();
+    const std::string what = std::string{doing} + " '" + spec_ + "' at " + std::to_string(at.count);
+    const bool reading = doing[0] == 'r';
+    return reading ? detail::rbd_error(code, what) : detail::rbd_change_error(code, what);
+  }
+
+  detail::RbdPoolPtr pool_;
+  detail::RbdImage image_;  // goes before the pool
+  std::string spec_;
+  Bytes size_;
+  bool writable_ = false;
+};
+
+static_assert(BlockDevice<RbdDevice>);
+
+namespace detail {
+
+/// Takes the exclusive lock for good: librbd hands it to whoever asks for it, unless it was taken like this.
+/// Errors: in_use. An image without the feature has only its watchers.
+inline Result<void> rbd_own(const RbdPool& pool, ::rbd_image_t image, const std::string& name) {
+  // The owner may be a guest that runs. It would hand the lock over, and fail at its next write: so it is not asked.
+  auto others = rbd_others(pool, image, std::numeric_limits<std::size_t>::max());
+  if (!others) return fail(std::move(others.error()));
+  if (!others->empty()) return fail(rbd_watched(pool.spec(name), *others));
+  const int code = ::rbd_lock_acquire(image, RBD_LOCK_MODE_EXCLUSIVE);
+  if (code >= 0 || code == -EINVAL) return {};
+  if (code == -EROFS || code == -EBUSY) {
+    return fail(Errc::in_use, "'" + pool.spec(name) + "' is open for writing in this program", native_errno(code));
+  }
+  return fail(rbd_error(code, "locking '" + pool.spec(name) + "'"));
+}
+
+inline Result<RbdDevice> rbd_open_device(const RbdPoolPtr& pool, const VolumeName& volume, const std::string& snapshot,
+                                         Access access) {
+  const bool writable = access == Access::read_write && snapshot.empty();
+  return rbd_run(pool, "opening", {},
+                 [pool, name = volume.str(), snapshot, writable](RbdProgress&) -> Result<RbdDevice> {
+                   auto image = writable ? rbd_edit(*pool, name) : rbd_look(*pool, name, snapshot);
+                   if (!image) return fail(std::move(image.error()));
+                   if (writable) {
+                     if (auto owned = rbd_own(*pool, image->get(), name); !owned) return fail(std::move(owned.error()));
+                   }
+                   std::uint64_t size = 0;
+                   if (const int code = ::rbd_get_size(image->get(), &size); code < 0) {
+                     return fail(rbd_error(code, "asking for the size"));
+                   }
+                   return RbdDevice{pool, *std::move(image), pool->spec(name, snapshot), Bytes{size}, writable};
+                 });
+}
+
+}  // namespace detail
+}  // namespace stowage

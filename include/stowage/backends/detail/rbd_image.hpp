@@ -1,0 +1,175 @@
+#pragma once
+// An open image, and the questions that one asks it: who watches it, what was cloned from it, what it is marked with.
+
+#include <rbd/librbd.h>
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <stowage/backends/detail/rbd_error.hpp>
+#include <stowage/backends/detail/rbd_pool.hpp>
+#include <stowage/volume.hpp>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace stowage::detail {
+
+using RbdImage = Handle<void, &::rbd_close>;
+
+/// A client that has an image open for writing.
+struct RbdWatcher {
+  std::string address;
+  std::uint64_t client = 0;
+  bool self = false;  ///< another handle of this very program
+
+  [[nodiscard]] std::string str() const {
+    return self ? "this program" : address + " (client." + std::to_string(client) + ")";
+  }
+};
+
+inline Error rbd_open_error(const RbdPool& pool, int code, const std::string& image, std::string_view snapshot) {
+  const std::string spec = pool.spec(image, snapshot);
+  if (code == -ENOENT) {
+    return Error{Errc::not_found, snapshot.empty() ? "there is no image '" + spec + "'" : "there is no '" + spec + "'",
+                 native_errno(code)};
+  }
+  return rbd_error(code, "opening image '" + spec + "'");
+}
+
+/// To look at it: leaves no watch, takes no lock.
+inline Result<RbdImage> rbd_look(const RbdPool& pool, const std::string& image, const std::string& snapshot = {}) {
+  ::rbd_image_t raw = nullptr;
+  const int code =
+      ::rbd_open_read_only(pool.io.get(), image.c_str(), &raw, snapshot.empty() ? nullptr : snapshot.c_str());
+  if (code < 0) return fail(rbd_open_error(pool, code, image, snapshot));
+  return RbdImage{raw};
+}
+
+/// To change it: registers a watch.
+inline Result<RbdImage> rbd_edit(const RbdPool& pool, const std::string& image) {
+  ::rbd_image_t raw = nullptr;
+  const int code = ::rbd_open(pool.io.get(), image.c_str(), &raw, nullptr);
+  if (code < 0) return fail(rbd_open_error(pool, code, image, {}));
+  return RbdImage{raw};
+}
+
+/// All who have the image open to change it, ourselves included.
+inline Result<std::vector<RbdWatcher>> rbd_watchers(const RbdPool& pool, ::rbd_image_t image) {
+  std::vector<::rbd_image_watcher_t> raw(16);
+  std::size_t count = raw.size();
+  int code = ::rbd_watchers_list(image, raw.data(), &count);
+  while (code == -ERANGE) {
+    raw.resize(count + 16);
+    count = raw.size();
+    code = ::rbd_watchers_list(image, raw.data(), &count);
+  }
+  if (code < 0) return fail(rbd_error(code, "asking for the watchers"));
+  std::vector<RbdWatcher> watchers;
+  for (std::size_t at = 0; at < count; ++at) {
+    const auto client = static_cast<std::uint64_t>(raw[at].id);
+    watchers.push_back({raw[at].addr, client, client == pool.cluster->instance()});
+  }
+  ::rbd_watchers_list_cleanup(raw.data(), count);
+  return watchers;
+}
+
+/// The watchers besides `own` handles of this very client.
+inline Result<std::vector<RbdWatcher>> rbd_others(const RbdPool& pool, ::rbd_image_t image, std::size_t own) {
+  return rbd_watchers(pool, image).map([&](std::vector<RbdWatcher> watchers) {
+    std::erase_if(watchers, [&](const RbdWatcher& w) { return w.self && own > 0 && own-- > 0; });
+    return watchers;
+  });
+}
+
+inline Error rbd_watched(const std::string& spec, const std::vector<RbdWatcher>& others) {
+  std::string who;
+  for (const RbdWatcher& watcher : others) who += (who.empty() ? "" : ", ") + watcher.str();
+  return Error{Errc::in_use, "'" + spec + "' is held open by " + who, native_errno(EBUSY)}.advise(
+      "close it there; a client that died is given up after 30 s");
+}
+
+/// Errors: in_use, with the addresses. `own`: how many handles the caller has open to change it.
+inline Result<void> rbd_nobody_else(const RbdPool& pool, ::rbd_image_t image, const std::string& name,
+                                    std::size_t own) {
+  return rbd_others(pool, image, own).and_then([&](const std::vector<RbdWatcher>& others) -> Result<void> {
+    if (!others.empty()) return fail(rbd_watched(pool.spec(name), others));
+    return {};
+  });
+}
+
+/// What was cloned from any snapshot of the image, or from the one that is set; in the trash too.
+inline Result<std::vector<std::string>> rbd_clones(::rbd_image_t image) {
+  std::vector<::rbd_linked_image_spec_t> raw(64);
+  std::size_t count = raw.size();
+  int code = ::rbd_list_children3(image, raw.data(), &count);
+  while (code == -ERANGE) {
+    raw.resize(count + 64);
+    count = raw.size();
+    code = ::rbd_list_children3(image, raw.data(), &count);
+  }
+  if (code < 0) return fail(rbd_error(code, "asking for the clones"));
+  std::vector<std::string> clones;
+  for (std::size_t at = 0; at < count; ++at) {
+    clones.push_back(rbd_spec(raw[at].pool_name, raw[at].pool_namespace, raw[at].image_name) +
+                     (raw[at].trash ? " (in the trash)" : ""));
+  }
+  ::rbd_linked_image_spec_list_cleanup(raw.data(), count);
+  return clones;
+}
+
+/// "a, b, c and 40 more".
+inline std::string rbd_some_of(const std::vector<std::string>& names) {
+  std::string text;
+  for (std::size_t at = 0; at < names.size() && at < 5; ++at) text += (at == 0 ? "" : ", ") + names[at];
+  if (names.size() > 5) text += " and " + std::to_string(names.size() - 5) + " more";
+  return text;
+}
+
+/// The snapshots that users make, oldest first; librbd also lists those of groups, of mirrors, and removed ones that
+/// clones still need.
+inline Result<std::vector<SnapshotInfo>> rbd_snapshots(::rbd_image_t image) {
+  std::vector<::rbd_snap_info_t> raw(32);
+  int count = static_cast<int>(raw.size());
+  int code = ::rbd_snap_list(image, raw.data(), &count);
+  while (code == -ERANGE) {
+    raw.resize(static_cast<std::size_t>(count) + 32);
+    count = static_cast<int>(raw.size());
+    code = ::rbd_snap_list(image, raw.data(), &count);
+  }
+  if (code < 0) return fail(rbd_error(code, "asking for the snapshots"));
+  std::vector<SnapshotInfo> snapshots;
+  for (int at = 0; at < code; ++at) {
+    const ::rbd_snap_info_t& snapshot = raw[static_cast<std::size_t>(at)];
+    auto kind = RBD_SNAP_NAMESPACE_TYPE_USER;
+    if (::rbd_snap_get_namespace_type(image, snapshot.id, &kind) < 0 || kind != RBD_SNAP_NAMESPACE_TYPE_USER) continue;
+    auto name = SnapshotName::parse(snapshot.name);
+    if (!name) continue;
+    SnapshotInfo info{.name = *std::move(name), .size = Bytes{snapshot.size}, .ctime = {}, .id = snapshot.id};
+    int is_protected = 0;
+    if (::rbd_snap_is_protected(image, snapshot.name, &is_protected) >= 0) info.is_protected = is_protected != 0;
+    ::timespec made{};
+    if (::rbd_snap_get_timestamp(image, snapshot.id, &made) >= 0 && made.tv_sec != 0) {
+      info.ctime = std::chrono::sys_seconds{std::chrono::seconds{made.tv_sec}};
+    }
+    snapshots.push_back(std::move(info));
+  }
+  ::rbd_snap_list_end(raw.data());
+  std::sort(snapshots.begin(), snapshots.end(),
+            [](const SnapshotInfo& a, const SnapshotInfo& b) { return a.id < b.id; });
+  return snapshots;
+}
+
+/// Errors: not_found.
+inline Result<void> rbd_has_snapshot(const RbdPool& pool, ::rbd_image_t image, const std::string& name,
+                                     const std::string& snapshot) {
+  bool exists = false;
+  if (const int code = ::rbd_snap_exists(image, snapshot.c_str(), &exists); code < 0) {
+    return fail(rbd_error(code, "looking for the snapshot"));
+  }
+  if (!exists) return fail(rbd_open_error(pool, -ENOENT, name, snapshot));
+  return {};
+}
+
+}  // namespace stowage::detail

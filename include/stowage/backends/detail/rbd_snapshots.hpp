@@ -1,0 +1,97 @@
+#pragma once
+// The snapshots of an image: taking, listing, going back, removing.
+
+#include <rbd/librbd.h>
+#include <stowage/backends/detail/rbd_change.hpp>
+#include <stowage/backends/detail/rbd_image.hpp>
+#include <stowage/backends/detail/rbd_intent.hpp>
+#include <stowage/backends/detail/rbd_run.hpp>
+#include <string>
+#include <vector>
+
+namespace stowage::detail {
+
+/// Also of a running guest's image: the owner of the lock takes it.
+inline Result<void> rbd_take_snapshot(const RbdPoolPtr& pool, const VolumeName& volume, const SnapshotName& snapshot) {
+  return rbd_run(pool, "taking the snapshot", {},
+                 [pool, name = volume.str(), snapshot = snapshot.str()](RbdProgress& progress) -> Result<void> {
+                   auto image = rbd_edit_beside(*pool, name, progress);
+                   if (!image) return fail(std::move(image.error()));
+                   const int code = ::rbd_snap_create(image->get(), snapshot.c_str());
+                   if (code == -EEXIST) {
+                     return fail(Errc::already_exists,
+                                 "there is a snapshot '" + pool->spec(name, snapshot) + "' already",
+                                 native_errno(code));
+                   }
+                   return rbd_changed(code, "taking snapshot '" + pool->spec(name, snapshot) + "'");
+                 });
+}
+
+inline Result<std::vector<SnapshotInfo>> rbd_list_snapshots(const RbdPoolPtr& pool, const VolumeName& volume) {
+  auto image = rbd_look(*pool, volume.str());
+  if (!image) return fail(std::move(image.error()));
+  return rbd_snapshots(image->get());
+}
+
+/// Object by object: the intent says so until it is whole. Nobody may have the image open meanwhile.
+inline Result<void> rbd_roll_back(const RbdPoolPtr& pool, const VolumeName& volume, const SnapshotName& snapshot,
+                                  const Work& work) {
+  return rbd_run(pool, "rolling back", work,
+                 [pool, name = volume.str(), snapshot = snapshot.str()](RbdProgress& progress) -> Result<void> {
+                   auto image = rbd_edit(*pool, name);
+                   if (!image) return fail(std::move(image.error()));
+                   if (auto there = rbd_has_snapshot(*pool, image->get(), name, snapshot); !there) return there;
+                   if (auto alone = rbd_nobody_else(*pool, image->get(), name, 1); !alone) return alone;
+                   if (auto marked = rbd_set_intent(image->get(), {"rollback", snapshot}); !marked) return marked;
+                   const int code = ::rbd_snap_rollback_with_progress(image->get(), snapshot.c_str(),
+                                                                      &RbdProgress::report, &progress);
+                   if (code < 0) {
+                     return fail(rbd_change_error(code, "rolling back to '" + snapshot + "'")
+                                     .advise("the volume is incomplete until the rollback is repeated"));
+                   }
+                   return rbd_clear_intent(image->get());
+                 });
+}
+
+/// Looks through the image at one snapshot and back: another open would cost a third of the whole removal.
+/// Errors: not_found; in_use, with the clones that need it.
+inline Result<void> rbd_free_of_clones(const RbdPool& pool, ::rbd_image_t image, const std::string& name,
+                                       const std::string& snapshot) {
+  if (const int code = ::rbd_snap_set(image, snapshot.c_str()); code < 0) {
+    return fail(rbd_open_error(pool, code, name, snapshot));
+  }
+  const auto clones = rbd_clones(image);
+  if (const int code = ::rbd_snap_set(image, nullptr); code < 0)
+    return fail(rbd_error(code, "looking at the snapshot"));
+  if (!clones) return fail(clones.error());
+  if (clones->empty()) return {};
+  return fail(Error{Errc::in_use, "'" + pool.spec(name, snapshot) + "' has the clones " + rbd_some_of(*clones),
+                    native_errno(EBUSY)}
+                  .advise("flatten or remove them first"));
+}
+
+/// One snapshot that has no clones, protected or not.
+inline Result<void> rbd_drop_snapshot(::rbd_image_t image, const std::string& snapshot) {
+  int is_protected = 0;
+  if (const int code = ::rbd_snap_is_protected(image, snapshot.c_str(), &is_protected); code < 0) {
+    return fail(rbd_error(code, "looking at snapshot '" + snapshot + "'"));
+  }
+  if (is_protected != 0) {
+    auto freed = rbd_changed(::rbd_snap_unprotect(image, snapshot.c_str()), "unprotecting snapshot '" + snapshot + "'");
+    if (!freed) return freed;
+  }
+  return rbd_changed(::rbd_snap_remove(image, snapshot.c_str()), "removing snapshot '" + snapshot + "'");
+}
+
+inline Result<void> rbd_remove_one_snapshot(const RbdPoolPtr& pool, const VolumeName& volume,
+                                            const SnapshotName& snapshot) {
+  return rbd_run(pool, "removing the snapshot", {},
+                 [pool, name = volume.str(), snapshot = snapshot.str()](RbdProgress& progress) -> Result<void> {
+                   auto image = rbd_edit_beside(*pool, name, progress);
+                   if (!image) return fail(std::move(image.error()));
+                   if (auto unused = rbd_free_of_clones(*pool, image->get(), name, snapshot); !unused) return unused;
+                   return rbd_drop_snapshot(image->get(), snapshot);
+                 });
+}
+
+}  // namespace stowage::detail

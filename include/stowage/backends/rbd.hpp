@@ -1,0 +1,173 @@
+#pragma once
+// Images of a Ceph cluster, through librbd.
+
+#include <unistd.h>
+#include <stowage/backend.hpp>
+#include <stowage/backends/detail/rbd_change.hpp>
+#include <stowage/backends/detail/rbd_create.hpp>
+#include <stowage/backends/detail/rbd_device.hpp>
+#include <stowage/backends/detail/rbd_listing.hpp>
+#include <stowage/backends/detail/rbd_pool.hpp>
+#include <stowage/backends/detail/rbd_recover.hpp>
+#include <stowage/backends/detail/rbd_remove.hpp>
+#include <stowage/backends/detail/rbd_scan.hpp>
+#include <stowage/backends/detail/rbd_snapshots.hpp>
+#include <stowage/backends/detail/rbd_status.hpp>
+#include <stowage/backends/detail/rbd_text.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace stowage {
+
+/// The policy of type `rbd`: the images of a pool, or of a namespace of it.
+///
+/// Storages of one process that reach the same cluster as the same user share a connection. A management call of librbd
+/// runs in a thread of its own, so that it has a deadline; see `OpenOptions::timeout`.
+///
+/// Images are made with the features layering, exclusive-lock, object-map, fast-diff and deep-flatten. Sizes are whole
+/// MiB. Snapshots of a running guest's image are possible: the client that holds the image's lock is asked to take
+/// them.
+class Rbd {
+ public:
+  using Config = RbdConfig;
+  using Device = RbdDevice;
+
+  /// Errors: unavailable (monitors or OSDs do not answer), permission_denied (key refused, missing capabilities),
+  /// not_found (pool, data pool, namespace, conf), parse_failed (keyring).
+  [[nodiscard]] static Result<Rbd> open(const StorageId& id, Config config, const OpenOptions& options) {
+    return detail::rbd_open_pool(id, std::move(config), options).map([](detail::RbdPoolPtr pool) {
+      return Rbd{std::move(pool)};
+    });
+  }
+
+  [[nodiscard]] const Config& config() const noexcept { return pool_->config; }
+
+  /// Without krbd, QEMU opens images itself, and takes the snapshots of a running guest's disks.
+  [[nodiscard]] SnapshotMethod snapshot_method() const noexcept {
+    return config().krbd ? SnapshotMethod::storage : SnapshotMethod::qemu;
+  }
+
+  Result<void> activate() { return detail::rbd_probe(*pool_); }
+  Result<void> deactivate() { return {}; }
+  Result<void> activate(const VolumeName& volume) {
+    return exists(volume).and_then([&] { return mapped(volume, true); });
+  }
+  Result<void> deactivate(const VolumeName& volume) {
+    return exists(volume).and_then([&] { return mapped(volume, false); });
+  }
+
+  [[nodiscard]] Result<Status> status() const { return detail::rbd_status(*pool_); }
+  [[nodiscard]] Result<std::vector<VolumeInfo>> list(const ListFilter& filter) const {
+    return detail::rbd_list_volumes(*pool_, filter);
+  }
+  [[nodiscard]] Result<VolumeInfo> info(const VolumeName& volume) const {
+    return detail::rbd_volume_info(*pool_, volume);
+  }
+  [[nodiscard]] Result<std::vector<std::string>> names() const {
+    return detail::rbd_directory(*pool_).map([](std::vector<detail::RbdEntry> entries) {
+      std::vector<std::string> names;
+      names.reserve(entries.size());
+      for (detail::RbdEntry& entry : entries) names.push_back(std::move(entry.name));
+      return names;
+    });
+  }
+
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume) const { return path_of(volume, {}); }
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot) const {
+    return path_of(volume, snapshot.str());
+  }
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume) const { return blockdev_of(volume, {}); }
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot) const {
+    return blockdev_of(volume, snapshot.str());
+  }
+
+  Result<void> create(const VolumeName& volume, const CreateSpec& spec) {
+    return detail::rbd_create(pool_, volume, spec);
+  }
+  Result<void> remove(const VolumeName& volume, const RemoveOptions& options, const Work& work) {
+    return detail::rbd_remove_image(pool_, volume, options, work);
+  }
+  Result<Bytes> resize(const VolumeName& volume, Bytes size) { return detail::rbd_resize(pool_, volume, size); }
+  Result<void> rename(const VolumeName& volume, const VolumeName& to) {
+    return detail::rbd_rename_image(pool_, volume, to);
+  }
+
+  Result<void> snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
+    return detail::rbd_take_snapshot(pool_, volume, snapshot);
+  }
+  [[nodiscard]] Result<std::vector<SnapshotInfo>> snapshots(const VolumeName& volume) const {
+    return detail::rbd_list_snapshots(pool_, volume);
+  }
+  Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
+    return detail::rbd_roll_back(pool_, volume, snapshot, work);
+  }
+  Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
+    return detail::rbd_remove_one_snapshot(pool_, volume, snapshot);
+  }
+
+  Result<void> clone(const VolumeName& base, const VolumeName& to, const CloneSpec&) {
+    return detail::rbd_clone(pool_, base, std::string{detail::rbd_base_snapshot}, to);
+  }
+  Result<void> clone(const VolumeName& volume, const SnapshotName& snapshot, const VolumeName& to, const CloneSpec&) {
+    return detail::rbd_clone(pool_, volume, snapshot.str(), to);
+  }
+  Result<void> make_template(const VolumeName& volume, const VolumeName& to) {
+    return detail::rbd_make_template(pool_, volume, to);
+  }
+  Result<void> flatten(const VolumeName& volume, const Work& work) {
+    return detail::rbd_flatten_image(pool_, volume, work);
+  }
+
+  [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, Access access) {
+    return detail::rbd_open_device(pool_, volume, {}, access);
+  }
+  [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, const SnapshotName& snapshot) {
+    return detail::rbd_open_device(pool_, volume, snapshot.str(), Access::read_only);
+  }
+
+  Result<void> begin_import(const VolumeName& volume) { return detail::rbd_mark_import(pool_, volume, true); }
+  Result<void> end_import(const VolumeName& volume) { return detail::rbd_mark_import(pool_, volume, false); }
+
+  [[nodiscard]] Result<std::vector<Finding>> check() const { return detail::rbd_check_storage(*pool_); }
+  Result<std::vector<Recovered>> recover() { return detail::rbd_recover_storage(pool_); }
+
+ private:
+  explicit Rbd(detail::RbdPoolPtr pool) noexcept : pool_{std::move(pool)} {}
+
+  [[nodiscard]] Result<void> exists(const VolumeName& volume) const {
+    return detail::rbd_find_entry(*pool_, volume).map([](const detail::RbdEntry&) {});
+  }
+
+  [[nodiscard]] Result<std::string> device(const VolumeName& volume, std::string_view snapshot) const {
+    return pool_->cluster->fsid().and_then(
+        [&](const std::string& fsid) { return detail::krbd_device(fsid, config(), volume, snapshot); });
+  }
+
+  /// Only with krbd is there something to do, and others do it.
+  [[nodiscard]] Result<void> mapped(const VolumeName& volume, bool wanted) const {
+    if (!config().krbd) return {};
+    return device(volume, {}).and_then([&](const std::string& path) -> Result<void> {
+      if ((::access(path.c_str(), F_OK) == 0) == wanted) return {};
+      return fail(Error{Errc::unavailable, "'" + path + "' is " + (wanted ? "not " : "") +
+                                               "mapped, and this host cannot " + (wanted ? "map" : "unmap") +
+                                               " kernel devices yet"}
+                      .advise(std::string{"use: rbd "} + (wanted ? "map" : "unmap")));
+    });
+  }
+
+  [[nodiscard]] Result<std::string> path_of(const VolumeName& volume, std::string_view snapshot) const {
+    if (config().krbd) return device(volume, snapshot);
+    return detail::rbd_path(pool_->access, config(), volume, snapshot);
+  }
+  [[nodiscard]] Result<Blockdev> blockdev_of(const VolumeName& volume, std::string_view snapshot) const {
+    if (!config().krbd) return Blockdev{detail::rbd_node(pool_->access, config(), volume, snapshot), {}};
+    return device(volume, snapshot).map([](std::string path) { return Blockdev{HostDeviceNode{std::move(path)}, {}}; });
+  }
+
+  detail::RbdPoolPtr pool_;
+};
+
+static_assert(audited<Rbd>);
+
+}  // namespace stowage

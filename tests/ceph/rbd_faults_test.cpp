@@ -1,0 +1,278 @@
+// Clusters that are not as they should be: each fault has its own error, within a bounded time.
+
+#include <catch2/catch.hpp>
+
+#include <stowage/backends/rbd.hpp>
+#include <stowage/storage.hpp>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/rbd_lab.hpp"
+
+using namespace stowage;
+using namespace std::chrono_literals;
+using testing::elapsed;
+using testing::guest;
+using testing::must;
+using testing::RbdLab;
+using testing::refusal_of;
+using testing::refused;
+using testing::Server;
+using testing::snapshot_name;
+using testing::volume_name;
+
+namespace {
+
+bool says(const Error& error, const std::string& text) { return error.message().find(text) != std::string::npos; }
+
+Portal portal(const std::string& text) { return must(Portal::parse(text)); }
+
+/// A cluster that is reached from outside, with the key of `keyring`.
+void from_outside(RbdLab& lab, const std::string& keyring) {
+  lab.config.monhost = {portal(lab.server()["MONHOST"])};
+  if (!keyring.empty()) lab.priv.copy(lab.server().folder() + "/" + keyring, "st.keyring");
+}
+
+}  // namespace
+
+TEST_CASE("a key that the cluster refuses, no key, and a file that is none are told apart") {
+  RbdLab lab;
+  lab.options.timeout = 2s;
+  from_outside(lab, "keyring");
+  must(lab.open());
+
+  lab.priv.write("st.keyring", "[client.admin]\n\tkey = AQBzdGVwaGVuIGlzIG5vdCBhIGtleSBhdCBhbGw==\n");
+  CHECK(elapsed([&] { refused(lab.open(), Errc::permission_denied); }) < 6s);
+  const std::string wrong = testing::shell("ceph-authtool --gen-print-key");
+  lab.priv.write("st.keyring", "[client.admin]\n\tkey = " + wrong);
+  CHECK(elapsed([&] {
+          const Error error = refusal_of(lab.open(), Errc::permission_denied);
+          CHECK(says(error, "client.admin"));
+          CHECK_FALSE(says(error, wrong.substr(0, 20)));
+        }) < 6s);
+  lab.priv.write("st.keyring", "not a keyring\n");
+  refused(lab.open(), Errc::parse_failed);
+  std::filesystem::remove(lab.priv.file("st.keyring"));
+  CHECK(elapsed([&] { refused(lab.open(), Errc::permission_denied); }) < 6s);  // auth none, the cluster wants cephx
+
+  lab.priv.copy(lab.server().folder() + "/keyring", "st.keyring");
+  lab.config.username = "nobody";
+  CHECK(elapsed([&] { refused(lab.open(), Errc::permission_denied); }) < 6s);
+  lab.config.username = "admin";
+  must(lab.open());
+}
+
+TEST_CASE("a user of this host's own cluster without a key is refused at once") {
+  RbdLab lab;
+  lab.config.username = "nobody";
+  CHECK(elapsed([&] { refused(lab.open(), Errc::permission_denied); }) < 3s);
+  lab.priv.write("st.keyring", "[client.nobody]\n\tkey = " + testing::shell("ceph-authtool --gen-print-key"));
+  CHECK(elapsed([&] { refused(lab.open(), Errc::permission_denied); }) < 3s);
+}
+
+TEST_CASE("no such pool, data pool, namespace or conf") {
+  RbdLab lab;
+  const RbdConfig good = lab.config;
+  lab.config.pool = "nopool";
+  CHECK(says(refusal_of(lab.open(), Errc::not_found), "nopool"));
+  lab.config = good;
+  lab.config.data_pool = "nodata";
+  CHECK(says(refusal_of(lab.open(), Errc::not_found), "nodata"));
+  lab.config = good;
+  lab.config.name_space = "nospace";
+  CHECK(says(refusal_of(lab.open(), Errc::not_found), "nospace"));
+  lab.config = good;
+  lab.options.ceph_conf = "/nowhere/ceph.conf";
+  CHECK(says(refusal_of(lab.open(), Errc::not_found), "/nowhere/ceph.conf"));
+}
+
+TEST_CASE("a user of one namespace is refused elsewhere, and may do everything there") {
+  RbdLab lab;
+  from_outside(lab, "tester.keyring");
+  lab.config.username = "tester";
+  const Error error = refusal_of(lab.open(), Errc::permission_denied);  // the namespace of this test is not his
+  CHECK(says(error, "client.tester"));
+  CHECK_FALSE(error.hint().empty());
+
+  const std::string own = lab.config.name_space;
+  lab.config.name_space = "ns";
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = guest, .size = 4_MiB}));
+  CHECK(must(storage.status()).active);
+  must(storage.snapshot(volume, snapshot_name("s1")));
+  must(storage.remove(volume, {.snapshots = true}));
+  lab.config.name_space = own;
+}
+
+TEST_CASE("names taken, volumes and snapshots that are not there") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = guest, .size = 1_MiB}));
+  const SnapshotName s1 = snapshot_name("s1");
+  refused(storage.create({.vmid = guest, .size = 1_MiB, .name = volume}), Errc::already_exists);
+  must(storage.snapshot(volume, s1));
+  refused(storage.snapshot(volume, s1), Errc::already_exists);
+  refused(storage.clone(volume, s1, {.vmid = guest, .name = volume}), Errc::already_exists);
+  refused(storage.clone(volume, snapshot_name("s9"), {.vmid = guest}), Errc::not_found);
+  refused(storage.rollback(volume, snapshot_name("s9")), Errc::not_found);
+  CHECK_FALSE(must(storage.info(volume)).incomplete());
+  refused(storage.remove_snapshot(volume, snapshot_name("s9")), Errc::not_found);
+  refused(storage.open_volume(volume, snapshot_name("s9")), Errc::not_found);
+  const VolumeName missing = volume_name("vm-990000101-disk-77");
+  refused(storage.info(missing), Errc::not_found);
+  refused(storage.activate(missing), Errc::not_found);
+  refused(storage.remove(missing), Errc::not_found);
+  refused(storage.resize(missing, 1_GiB), Errc::not_found);
+  refused(storage.flatten(missing), Errc::not_found);
+  refused(storage.rename(missing, {.vmid = VmId{200}, .name = {}}), Errc::not_found);
+  refused(storage.make_template(missing), Errc::not_found);
+  for (const char* bad : {"vm-disk", "disk", "vm-100-a/b", "base-1-x/base-2-y/vm-3-z", "vm-100-a@s", "../vm-100-a"}) {
+    refused(storage.info(volume_name(bad)), Errc::parse_failed);
+  }
+}
+
+TEST_CASE("krbd hands out kernel devices, and says that it cannot map them") {
+  RbdLab lab;
+  lab.config.krbd = true;
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = guest, .size = 1_MiB}));
+  CHECK(must(storage.path(volume)) == "/dev/rbd-pve/" + lab.server()["FSID"] + "/" + lab.spec(volume.str()));
+  CHECK(storage.snapshot_method() == SnapshotMethod::storage);
+  refused(storage.activate(volume), Errc::unavailable);
+  must(storage.deactivate(volume));
+}
+
+TEST_CASE("monitors that do not answer cost the deadline and no more") {
+  RbdLab lab;
+  lab.options.timeout = 2s;
+  lab.config.monhost = {portal("127.0.0.1:9")};
+  CHECK(elapsed([&] {
+          const Error error = refusal_of(lab.open(), Errc::unavailable);
+          CHECK(says(error, "127.0.0.1:9"));
+        }) < 4s);
+}
+
+TEST_CASE("a cluster loses monitors and OSDs, and gets them back") {
+  RbdLab lab{Server::own_cluster("faults", "--set 'mon osd down out interval = 600'"), RbdLab::Where::whole_pool};
+  lab.options.timeout = 3s;
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = guest, .size = 8_MiB}));
+  must(storage.snapshot(volume, snapshot_name("s1")));
+  auto device = must(storage.open_volume(volume, Access::read_write));
+  const std::vector<std::byte> data = testing::pattern(1, 65536);
+  must(device.write_at(Bytes{0}, data));
+
+  // Without a manager there are no numbers, and zero is none.
+  const Status status = must(storage.status());
+  CHECK(status.active);
+  CHECK_FALSE(status.total);
+  CHECK_FALSE(status.used);
+  REQUIRE(status.health.size() == 1);
+  CHECK(status.health.front().find("ceph-mgr") != std::string::npos);
+
+  SECTION("monitors down") {
+    lab.server().command("kill", "mon.a");
+    CHECK(elapsed([&] { refused(storage.status(), Errc::timed_out); }) < 7s);
+    must(device.write_at(Bytes{65536}, data));  // the OSDs are there
+    CHECK(must(storage.list()).size() == 1);
+    lab.options.timeout = 2s;  // not the shared connection
+    CHECK(elapsed([&] { refused(lab.open(), Errc::unavailable); }) < 5s);
+    lab.server().command("up");
+    lab.options.timeout = 10s;
+    must(lab.open());
+    must(device.close());
+  }
+
+  SECTION("OSD down, then up") {
+    lab.server().command("kill", "osd.0");
+    std::vector<std::byte> buffer(65536);
+    CHECK(elapsed([&] { refused(device.read_at(Bytes{0}, buffer), Errc::timed_out); }) < 6s);
+    CHECK(elapsed([&] { refused(device.write_at(Bytes{0}, data), Errc::outcome_unknown); }) < 8s);
+    CHECK(elapsed([&] { refused(storage.list(), Errc::timed_out); }) < 8s);
+    CHECK(elapsed([&] { refused(storage.info(volume), Errc::timed_out); }) < 8s);
+    CHECK(elapsed([&] { refused(storage.activate(), Errc::unavailable); }) < 8s);
+    CHECK(elapsed([&] {
+            CHECK_FALSE(storage.create({.vmid = guest, .size = 1_MiB, .name = volume_name("vm-990000101-x")}));
+          }) < 8s);
+    CHECK(elapsed([&] { CHECK_FALSE(storage.snapshot(volume, snapshot_name("s2"))); }) < 8s);
+    CHECK(elapsed([&] { CHECK_FALSE(storage.remove(volume, {.snapshots = true})); }) < 8s);
+    CHECK(elapsed([&] { CHECK_FALSE(storage.open_volume(volume, Access::read_write)); }) < 8s);
+    CHECK(elapsed([&] { CHECK_FALSE(device.close()); }) < 8s);
+    lab.server().command("up");
+    bool back = false;
+    for (int round = 0; round < 40 && !back; ++round) {
+      back = storage.activate().has_value();
+      if (!back) std::this_thread::sleep_for(250ms);
+    }
+    REQUIRE(back);
+    auto again = must(storage.open_volume(volume, Access::read_only));
+    must(again.read_at(Bytes{0}, buffer));
+    CHECK(buffer == data);
+    CHECK(must(storage.list()).size() >= 1);
+  }
+}
+
+TEST_CASE("a full cluster says so") {
+  RbdLab lab{Server::own_cluster("full", "--mgr --set 'mon osd full ratio = 0.9'"), RbdLab::Where::whole_pool};
+  lab.options.timeout = 3s;
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = guest, .size = 8_MiB}));
+  lab.server().command("wait");
+  CHECK(must(storage.status()).available.has_value());
+  lab.ceph("osd set-nearfull-ratio 0.001");
+  lab.ceph("osd set-backfillfull-ratio 0.002");
+  lab.ceph("osd set-full-ratio 0.003");
+  bool full = false;
+  for (int round = 0; round < 60 && !full; ++round) {
+    for (const std::string& text : must(storage.status()).health) full = full || text.find("full") != std::string::npos;
+    if (!full) std::this_thread::sleep_for(500ms);
+  }
+  CHECK(full);
+  CHECK(elapsed([&] {
+          const auto created = storage.create({.vmid = guest, .size = 8_MiB, .name = volume_name("vm-990000101-x")});
+          REQUIRE_FALSE(created);
+          const Errc code = created.error().code();
+          CHECK((code == Errc::no_space || code == Errc::outcome_unknown || code == Errc::timed_out));
+        }) < 10s);
+  CHECK(must(storage.list()).size() == 1);
+  CHECK(elapsed([&] { CHECK_FALSE(storage.remove(volume)); }) < 10s);
+  lab.ceph("osd set-full-ratio 0.95");
+  lab.ceph("osd set-backfillfull-ratio 0.94");
+  lab.ceph("osd set-nearfull-ratio 0.93");
+  bool writable = false;
+  for (int round = 0; round < 60 && !writable; ++round) {
+    writable = storage.snapshot(volume, snapshot_name("s1")).has_value() || must(storage.snapshots(volume)).size() == 1;
+    if (!writable) std::this_thread::sleep_for(500ms);
+  }
+  CHECK(writable);
+}
+
+TEST_CASE("numbers of the pool that the data goes to, and its quota") {
+  RbdLab lab;
+  lab.config.data_pool = "data";
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = guest, .size = 8_MiB}));
+  auto device = must(storage.open_volume(volume, Access::read_write));
+  must(device.write_at(Bytes{0}, testing::pattern(1, 8U << 20U)));
+  must(device.close());
+  Status status;
+  for (int round = 0; round < 60; ++round) {  // the mgr counts every second
+    status = must(storage.status());
+    if (status.used && *status.used >= 8_MiB) break;
+    std::this_thread::sleep_for(500ms);
+  }
+  REQUIRE((status.used && status.available && status.total));
+  CHECK(*status.used >= 8_MiB);
+  CHECK(*status.total == *status.used + *status.available);
+  CHECK(status.health.empty());
+  lab.ceph("osd pool set-quota data max_bytes 9000000");
+  std::string health;
+  for (int round = 0; round < 20 && health.empty(); ++round) {
+    for (const std::string& text : must(storage.status()).health) health += text;
+    if (health.empty()) std::this_thread::sleep_for(250ms);
+  }
+  CHECK(health.find("quota") != std::string::npos);
+  lab.ceph("osd pool set-quota data max_bytes 0");
+}

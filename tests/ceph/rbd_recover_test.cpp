@@ -1,0 +1,306 @@
+// Programs that die: in the middle of a verb, so that `recover` finishes it, and while they hold a lock.
+
+#include <catch2/catch.hpp>
+
+#include <stowage/backends/rbd.hpp>
+#include <stowage/storage.hpp>
+
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/child.hpp"
+#include "support/rbd_lab.hpp"
+
+using namespace stowage;
+using namespace std::chrono_literals;
+using testing::Child;
+using testing::elapsed;
+using testing::guest;
+using testing::must;
+using testing::RbdLab;
+using testing::refusal_of;
+using testing::refused;
+using testing::snapshot_name;
+using testing::volume_name;
+
+namespace {
+
+const SnapshotName s1 = snapshot_name("s1");
+constexpr std::size_t filled = 32U << 20U;
+
+bool says(const Error& error, const std::string& text) { return error.message().find(text) != std::string::npos; }
+
+/// What the child is told: where, and which volume.
+std::string place(const RbdLab& lab, const VolumeName& volume) {
+  return lab.options.ceph_conf + " " + lab.config.pool + " " +
+         (lab.config.name_space.empty() ? "-" : lab.config.name_space) + " " + volume.str();
+}
+
+struct Told {
+  RbdConfig config;
+  OpenOptions options;
+  std::string volume;
+
+  Told() {
+    std::istringstream words{Child::told()};
+    words >> options.ceph_conf >> config.pool >> config.name_space >> volume;
+    if (config.name_space == "-") config.name_space.clear();
+  }
+  Storage<Rbd> storage() const { return must(Storage<Rbd>::open(must(StorageId::parse("child")), config, options)); }
+};
+
+void ready_at_progress(void*, std::uint64_t, std::uint64_t) {
+  static int reports = 0;
+  if (++reports == 2) Child::ready();
+}
+
+/// 64 MiB in small objects, so that work on it takes a while.
+VolumeName slow_volume(Storage<Rbd>& storage) {
+  CreateSpec spec{.vmid = guest, .size = 64_MiB};
+  spec.object_size = 64_KiB;
+  return must(storage.create(spec));
+}
+
+void fill(Storage<Rbd>& storage, const VolumeName& volume, std::uint64_t seed) {
+  auto device = must(storage.open_volume(volume, Access::read_write));
+  must(device.write_at(Bytes{0}, testing::pattern(seed, filled)));
+  must(device.close());
+}
+
+bool holds(Storage<Rbd>& storage, const VolumeName& volume, std::uint64_t seed) {
+  auto device = must(storage.open_volume(volume, Access::read_only));
+  std::vector<std::byte> bytes(filled);
+  must(device.read_at(Bytes{0}, bytes));
+  return bytes == testing::pattern(seed, filled);
+}
+
+/// Takes away what a dead client still holds, instead of waiting 30 s for Ceph to do it.
+void bury(const RbdLab& lab, const std::string& id, std::string address = {}) {
+  const auto watchers = [&] { return lab.rados("listwatchers rbd_header." + id); };
+  if (address.empty()) {  // watcher=127.0.0.1:0/4711 client.5 cookie=6
+    const std::string line = watchers();
+    if (line.empty()) return;
+    const std::size_t from = line.find('=') + 1;
+    address = line.substr(from, line.find(' ', from) - from);
+  }
+  lab.ceph("osd blocklist add " + address);
+  for (int round = 0; round < 100; ++round) {
+    if (watchers().find(address) == std::string::npos) return;
+    std::this_thread::sleep_for(100ms);
+  }
+  FAIL("the watcher does not go");
+}
+
+}  // namespace
+
+TEST_CASE("child rolls back", "[.child]") {
+  const Told told;
+  auto storage = told.storage();
+  static_cast<void>(storage.rollback(volume_name(told.volume), s1, {{}, {ready_at_progress, nullptr}}));
+  ::pause();
+}
+
+TEST_CASE("child removes", "[.child]") {
+  const Told told;
+  auto storage = told.storage();
+  static_cast<void>(storage.remove(volume_name(told.volume), {.snapshots = true}, {{}, {ready_at_progress, nullptr}}));
+  ::pause();
+}
+
+TEST_CASE("child writes", "[.child]") {
+  const Told told;
+  auto storage = told.storage();
+  auto device = must(storage.open_volume(volume_name(told.volume), Access::read_write));
+  must(device.write_at(Bytes{0}, testing::pattern(1, 65536)));
+  Child::ready();
+  ::pause();
+}
+
+TEST_CASE("child fills an import", "[.child]") {
+  const Told told;
+  auto storage = told.storage();
+  must(storage.backend().begin_import(volume_name(told.volume)));
+  auto device = must(storage.open_volume(volume_name(told.volume), Access::read_write));
+  must(device.write_at(Bytes{0}, testing::pattern(1, 65536)));
+  Child::ready();
+  ::pause();
+}
+
+TEST_CASE("a rollback that was killed is seen, and finished by recover") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = slow_volume(storage);
+  fill(storage, volume, 1);
+  must(storage.snapshot(volume, s1));
+  fill(storage, volume, 2);
+  {
+    Child child{"child rolls back", place(lab, volume)};
+    REQUIRE(child.is_ready());
+    child.kill();
+  }
+  CHECK(must(storage.info(volume)).intent == "rollback");
+  CHECK(must(storage.list()).front().incomplete());
+  const std::vector<Finding> findings = must(storage.check());
+  REQUIRE(findings.size() == 1);
+  CHECK(findings.front().object == volume.str());
+
+  // Nobody knows yet that its owner is dead: it is left alone, at once.
+  CHECK(elapsed([&] { CHECK(must(storage.recover()).empty()); }) < 5s);
+  refused(storage.rollback(volume, s1), Errc::in_use);
+
+  bury(lab, must(storage.info(volume)).identity);
+  const std::vector<Recovered> recovered = must(storage.recover());
+  REQUIRE(recovered.size() == 1);
+  CHECK(recovered.front().object == volume.str());
+  CHECK(holds(storage, volume, 1));
+  CHECK_FALSE(must(storage.info(volume)).incomplete());
+  CHECK(must(storage.recover()).empty());
+  CHECK(must(storage.check()).empty());
+}
+
+TEST_CASE("a removal that was killed is seen, and finished by recover") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = slow_volume(storage);
+  fill(storage, volume, 1);
+  must(storage.snapshot(volume, s1));
+  fill(storage, volume, 2);
+  {
+    Child child{"child removes", place(lab, volume)};
+    REQUIRE(child.is_ready());
+    child.kill();
+  }
+  // Ceph has moved it to the trash by now.
+  const std::vector<VolumeInfo> left = must(storage.list());
+  REQUIRE(left.size() == 1);
+  CHECK(left.front().name == volume);
+  CHECK(left.front().intent == "remove");
+  CHECK(must(storage.info(volume)).intent == "remove");
+  CHECK(must(storage.check()).size() == 1);
+  CHECK(elapsed([&] { CHECK(must(storage.recover()).empty()); }) < 5s);
+  bury(lab, left.front().identity);
+  CHECK(must(storage.recover()).size() == 1);
+  CHECK(must(storage.list()).empty());
+  CHECK(lab.rados("ls").find("rbd_header") == std::string::npos);
+}
+
+TEST_CASE("every step of a template, a removal and an import can be the last before a crash") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const auto mark = [&](const std::string& image, const std::string& intent) {
+    lab.rbd("image-meta set " + lab.spec(image) + " stowage.intent '" + intent + "'");
+  };
+  const auto make = [&](const std::string& name) {
+    const VolumeName volume = volume_name("vm-990000101-" + name);
+    must(storage.create({.vmid = guest, .size = 1_MiB, .name = volume}));
+    return volume.str();
+  };
+  mark(make("t0"), "template base-990000101-t0");  // before the rename
+  mark(make("t1"), "template base-990000101-t1");  // behind it
+  lab.rbd("rename " + lab.spec("vm-990000101-t1") + " " + lab.spec("base-990000101-t1"));
+  mark(make("t2"), "template base-990000101-t2");  // behind the snapshot
+  lab.rbd("rename " + lab.spec("vm-990000101-t2") + " " + lab.spec("base-990000101-t2"));
+  lab.rbd("snap create --no-progress " + lab.spec("base-990000101-t2") + "@__base__");
+  mark(make("t3"), "template base-990000101-t3");  // behind the protection
+  lab.rbd("rename " + lab.spec("vm-990000101-t3") + " " + lab.spec("base-990000101-t3"));
+  lab.rbd("snap create --no-progress " + lab.spec("base-990000101-t3") + "@__base__");
+  lab.rbd("snap protect " + lab.spec("base-990000101-t3") + "@__base__");
+  mark(make("gone"), "remove");
+  mark(make("half"), "import");
+  const std::string whole = make("whole");
+
+  CHECK(must(storage.check()).size() == 6);
+  CHECK(must(storage.recover()).size() == 6);
+  CHECK(must(storage.recover()).empty());
+  std::string names;
+  for (const VolumeInfo& info : must(storage.list())) {
+    CHECK_FALSE(info.incomplete());
+    names += info.name.str() + " ";
+  }
+  CHECK(names == "base-990000101-t0 base-990000101-t1 base-990000101-t2 base-990000101-t3 " + whole + " ");
+  for (const char* base : {"t0", "t1", "t2", "t3"}) {
+    must(storage.clone(volume_name(std::string{"base-990000101-"} + base), {.vmid = guest}));
+  }
+
+  mark(whole, "dance");
+  refused(storage.recover(), Errc::not_supported);
+}
+
+TEST_CASE("an import is incomplete until it ends, and is left alone while it runs") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = slow_volume(storage);
+  Child child{"child fills an import", place(lab, volume)};
+  REQUIRE(child.is_ready());
+  CHECK(must(storage.info(volume)).intent == "import");
+  CHECK(must(storage.recover()).empty());
+  child.kill();
+  bury(lab, must(storage.info(volume)).identity);
+  CHECK(must(storage.recover()).size() == 1);
+  CHECK(must(storage.list()).empty());
+}
+
+TEST_CASE("a writer elsewhere is named, what a running guest allows goes through it") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = slow_volume(storage);
+  must(storage.snapshot(volume, s1));
+  Child child{"child writes", place(lab, volume)};
+  REQUIRE(child.is_ready());
+  const auto watchers = lab.rbd_json("status " + lab.spec(volume.str())).at("watchers");
+  REQUIRE(watchers.size() == 1);
+  const std::string address = watchers[0].at("address");
+
+  const auto refuses = [&](const auto& result) { CHECK(says(refusal_of(result, Errc::in_use), address)); };
+  refuses(storage.open_volume(volume, Access::read_write));
+  refuses(storage.remove(volume, {.snapshots = true}));
+  refuses(storage.remove(volume, {.trash = true}));
+  refuses(storage.rename(volume, {.vmid = VmId{300}, .name = {}}));
+  refuses(storage.rollback(volume, s1));
+  CHECK(must(storage.snapshots(volume)).size() == 1);
+
+  must(storage.snapshot(volume, snapshot_name("s2")));
+  CHECK(must(storage.resize(volume, 128_MiB)) == 128_MiB);
+  must(storage.remove_snapshot(volume, s1));
+  const VolumeName clone = must(storage.clone(volume, snapshot_name("s2"), {.vmid = guest}));
+  must(storage.flatten(clone));
+  must(storage.open_volume(volume, Access::read_only));
+  child.kill();
+  bury(lab, must(storage.info(volume)).identity);
+}
+
+TEST_CASE("a lock whose holder is dead costs no more than the deadline") {
+  RbdLab lab;
+  lab.options.timeout = 3s;
+  auto storage = lab.storage();
+  const VolumeName volume = slow_volume(storage);
+  must(storage.snapshot(volume, s1));
+  Child child{"child writes", place(lab, volume)};
+  REQUIRE(child.is_ready());
+  const std::string address = lab.rbd_json("status " + lab.spec(volume.str())).at("watchers")[0].at("address");
+  child.stop();  // as good as dead, and it does not come back by itself
+
+  CHECK(elapsed([&] { refused(storage.open_volume(volume, Access::read_write), Errc::in_use); }) < 4s);
+  CHECK(elapsed([&] { refused(storage.remove(volume, {.snapshots = true}), Errc::in_use); }) < 4s);
+  CHECK(elapsed([&] {
+          const Error error = refusal_of(storage.snapshot(volume, snapshot_name("s2")), Errc::outcome_unknown);
+          CHECK(says(error, address));
+        }) < 5s);
+  CHECK(elapsed([&] { refused(storage.resize(volume, 128_MiB), Errc::outcome_unknown); }) < 5s);
+  CHECK(elapsed([&] { must(storage.list()); }) < 2s);
+  CHECK(elapsed([&] { must(storage.snapshots(volume)); }) < 2s);
+
+  child.kill();
+  bury(lab, must(storage.info(volume)).identity, address);
+  // What was left behind goes on now, and then closes its handles: the volume is free again.
+  bool free = false;
+  for (int round = 0; round < 60 && !free; ++round) {
+    const auto opened = storage.open_volume(volume, Access::read_write);
+    free = opened.has_value();
+    if (!opened) UNSCOPED_INFO(opened.error().message());
+    if (!free) std::this_thread::sleep_for(500ms);
+  }
+  CHECK(free);
+}

@@ -1,0 +1,287 @@
+// The life of a volume through the command line, on the real cluster; and QEMU reads what stowctl says.
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <random>
+#include <string>
+
+#include "support/lab.hpp"
+#include "support/stowctl.hpp"
+
+using stowage::testing::json;
+using stowage::testing::Run;
+using stowage::testing::Server;
+using stowage::testing::Stowctl;
+
+namespace {
+
+/// Guests of these tests have numbers of their own: the cluster is shared.
+constexpr const char* guest = "7100";
+
+struct Ceph {
+  Server server = Server::shared("ceph");
+  Stowctl stowctl{"rbd: ceph\n\tmonhost " + server["MONHOST"] + "\n\tpool rbd\n\tcontent images,rootdir\n\n" +
+                  "rbd: managed\n\tpool other\n\n" + "rbd: wrong-key\n\tpool rbd\n\n" + "rbd: no-pool\n\tmonhost " +
+                  server["MONHOST"] + "\n\tpool nothing\n\n" + "rbd: dead\n\tmonhost 127.0.0.1:1\n"};
+
+  Ceph() {
+    for (const char* id : {"ceph", "managed", "no-pool"}) copy_key(id);
+    stowctl.write("priv/ceph/wrong-key.keyring", "[client.admin]\n\tkey = AQAAAAAAAAAAABAAQUJDREVGR0hJSktMTU5PUA==\n");
+    stowctl.environment("STOWAGE_CEPH_CONF=" + server["CONF"]);
+    sweep();
+  }
+  Ceph(const Ceph&) = delete;
+  Ceph& operator=(const Ceph&) = delete;
+  ~Ceph() { sweep(); }
+
+  void copy_key(const std::string& id) const {
+    std::filesystem::copy_file(server["KEYRING"], stowctl.file("priv/ceph/" + id + ".keyring"));
+  }
+  /// Whatever an earlier run left: clones first, templates last.
+  void sweep() const {
+    for (const char* id : {"ceph", "managed"}) {
+      for (int round = 0; round < 3; ++round) {
+        const Run listed = stowctl({"--json", "list", id, "--vmid", guest});
+        if (listed.status != 0) return;
+        for (const json& volume : listed.document()) stowctl({"free", volume["volid"], "--snapshots"});
+      }
+    }
+  }
+  [[nodiscard]] std::string alloc(const std::string& size = "8M", const std::string& storage = "ceph") const {
+    return stowctl.ask({"alloc", storage, guest, "", size})["volid"];
+  }
+};
+
+std::string noise(std::size_t size, unsigned seed) {
+  std::mt19937 random{seed};
+  std::string data(size, '\0');
+  for (char& c : data) c = static_cast<char>(random() & 0xFFU);
+  return data;
+}
+
+}  // namespace
+
+TEST_CASE("stowctl on Ceph: the life of a volume") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  const std::string volid = lab.alloc("5000");  // KiB, rounded up to MiB
+  CHECK(volid == "ceph:vm-7100-disk-0");
+  CHECK(stowctl({"alloc", "ceph", guest, "vm-7100-cloudinit", "4M"}).out ==
+        "successfully created 'ceph:vm-7100-cloudinit'\n");
+
+  const json listed = stowctl.ask({"list", "ceph", "--vmid", guest});
+  REQUIRE(listed.size() == 2);
+  CHECK(listed[0]["volid"] == "ceph:vm-7100-cloudinit");
+  CHECK(listed[1]["format"] == "raw");
+  CHECK(listed[1]["size"] == 5 << 20);
+  CHECK(listed[1]["vmid"] == 7100);
+  CHECK(listed[1]["state"] == "current");
+  CHECK(listed[1]["content"].is_null());  // the storage holds both kinds, and no guest is configured
+  CHECK(listed[1]["ctime"].is_number_integer());
+
+  CHECK(stowctl.ask({"resize", volid, "+3M"}) == json{{"volid", volid}, {"size", 8 << 20}});
+  CHECK(stowctl.refused(2, {"resize", volid, "1M"})["code"] == "invalid_argument");
+
+  CHECK(stowctl.ask({"snapshot", volid, "s1"}) == json{{"volid", volid}, {"snapshot", "s1"}});
+  CHECK(stowctl.refused(4, {"snapshot", volid, "s1"})["code"] == "already_exists");
+  CHECK(stowctl.refused(2, {"snapshot", volid, "1"})["code"] == "parse_failed");
+  const json snapshots = stowctl.ask({"snapshots", volid});
+  REQUIRE(snapshots.size() == 1);
+  CHECK(snapshots[0]["name"] == "s1");
+  CHECK(snapshots[0]["size"] == 8 << 20);
+  CHECK(snapshots[0]["protected"].is_boolean());
+  CHECK(stowctl.ask({"info", volid})["snapshots"] == snapshots);
+
+  const std::string clone = stowctl.ask({"clone", volid, guest, "--snapshot", "s1"})["volid"];
+  const json busy = stowctl.refused(7, {"free", volid, "--snapshots"});
+  CHECK(busy["code"] == "in_use");
+  CHECK(busy["message"].get<std::string>().find(clone.substr(5)) != std::string::npos);  // it says which
+  CHECK(stowctl.refused(5, {"clone", volid, guest})["code"] == "wrong_state");
+  CHECK(stowctl.ask({"info", clone})["parent"] == "rbd/vm-7100-disk-0@s1");
+  stowctl.ask({"flatten", clone});
+  CHECK_FALSE(stowctl.ask({"info", clone}).contains("parent"));
+  stowctl.ask({"delsnapshot", volid, "s1"});
+
+  const std::string base = stowctl.ask({"template", volid})["volid"];
+  CHECK(base == "ceph:base-7100-disk-0");
+  const std::string linked = stowctl.ask({"clone", base, guest, "--name", "vm-7100-root"})["volid"];
+  CHECK(linked == "ceph:base-7100-disk-0/vm-7100-root");
+  CHECK(stowctl.ask({"info", base})["state"] == "base");
+  CHECK(stowctl.refused(7, {"free", base})["code"] == "in_use");
+
+  CHECK(stowctl.ask({"rename", clone, "vm-7100-moved"})["volid"] == "ceph:vm-7100-moved");
+  CHECK(stowctl.ask({"activate", "ceph:vm-7100-moved"}) == json{{"active", true}});
+  CHECK(stowctl.ask({"free", "ceph:vm-7100-moved"}) == json{{"freed", "ceph:vm-7100-moved"}});
+  CHECK(stowctl.refused(3, {"free", "ceph:vm-7100-moved"})["code"] == "not_found");
+  CHECK(stowctl.ask({"check", "ceph"}).is_array());
+  CHECK(stowctl.ask({"recover", "ceph"}).is_array());
+}
+
+TEST_CASE("stowctl on Ceph: a stream out and in again, through files and pipes, of today and of a snapshot") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  const std::string data = noise(3'000'001, 1) + std::string(4 << 20, '\0') + noise(100, 2);
+  stowctl.write("image.raw", data);
+  const json made = stowctl.ask({"import", "ceph:vm-7100-disk-3", "raw", stowctl.file("image.raw")});
+  CHECK(made == json{{"volid", "ceph:vm-7100-disk-3"}, {"bytes", data.size()}});
+  const std::string volid = made["volid"];
+  stowctl.ask({"snapshot", volid, "s1"});
+
+  // QEMU writes into it, by the path that stowctl tells.
+  const std::string path = stowctl.ask({"path", volid})["path"];
+  const std::string write = "qemu-io -f raw -c 'write -P 7 0 65536' '" + path + "' >/dev/null 2>&1";
+  REQUIRE(std::system(write.c_str()) == 0);  // NOLINT(concurrency-mt-unsafe)
+
+  const std::string out = stowctl.file("out");
+  CHECK(stowctl.ask({"export", volid, "raw", out})["bytes"].get<std::uint64_t>() % (1 << 20) == 0);
+  CHECK(stowctl.read("out").substr(0, 65536) == std::string(65536, 7));
+  CHECK(stowctl.refused(4, {"export", volid, "raw", out})["code"] == "already_exists");
+  stowctl.ask({"--yes", "export", volid, "raw", out, "--snapshot", "s1"});
+  CHECK(stowctl.read("out").substr(0, data.size()) == data);
+  stowctl.ask({"rollback", volid, "s1"});
+
+  const Run stream = stowctl({"export", volid, "raw+size", "-"});
+  REQUIRE(stream.status == 0);
+  CHECK(stream.err.empty());
+  CHECK(stream.out.substr(8, data.size()) == data);
+  const json copy = stowctl.ask({"import", volid, "raw+size", "-", "--allow-rename"}, stream.out);
+  CHECK(copy["volid"] == "ceph:vm-7100-disk-0");
+  CHECK(stowctl.refused(4, {"import", volid, "raw+size", "-"}, stream.out)["code"] == "already_exists");
+  stowctl.ask({"--yes", "export", copy["volid"], "raw", out});
+  CHECK(stowctl.read("out") == stream.out.substr(8));
+
+  const std::size_t before = stowctl.ask({"list", "ceph", "--vmid", guest}).size();
+  const std::string half = stream.out.substr(0, stream.out.size() / 2);
+  CHECK(stowctl.refused(1, {"import", "ceph:vm-7100-half", "raw+size", "-"}, half)["code"] == "corrupt");
+  CHECK(stowctl.refused(1, {"import", "ceph:vm-7100-half", "raw+size", "-"}, "abc")["code"] == "corrupt");
+  CHECK(stowctl.refused(2, {"import", "ceph:vm-7100-half", "raw", "-"}, "abc")["code"] == "invalid_argument");
+  CHECK(stowctl.refused(3, {"import", "ceph:vm-7100-half", "raw", "/nonexistent"})["code"] == "not_found");
+  CHECK(stowctl.ask({"list", "ceph", "--vmid", guest}).size() == before);
+  CHECK_FALSE(std::filesystem::exists(stowctl.file("out.partial")));
+}
+
+TEST_CASE("stowctl on Ceph: Ctrl-C in the middle of an import leaves nothing behind") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  // A stream that promises 64 MiB, and stalls after one.
+  std::string start{"\0\0\0\4\0\0\0\0", 8};
+  start += noise(1 << 20, 3);
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const auto running = stowctl.start({"--json", "import", "ceph:vm-7100-stuck", "raw+size", "-"}, start, true);
+    for (int tries = 0; tries < 250 && stowctl.ask({"list", "ceph", "--vmid", guest}).empty(); ++tries) {
+      std::this_thread::sleep_for(std::chrono::milliseconds{20});
+    }
+    const json listed = stowctl.ask({"list", "ceph", "--vmid", guest});
+    REQUIRE(listed.size() == 1);
+    CHECK(listed[0]["state"] == "incomplete");
+    CHECK(listed[0]["intent"] == "import");
+    REQUIRE(::kill(running.pid, signal) == 0);
+    const Run run = Stowctl::finish(running);
+    CHECK(run.status == 130);
+    CHECK(run.error()["code"] == "cancelled");
+    CHECK(stowctl.ask({"list", "ceph", "--vmid", guest}).empty());
+  }
+}
+
+TEST_CASE("stowctl on Ceph: --dry-run changes nothing, and finds out what can be known") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  const std::string volid = lab.alloc();
+  const json before = stowctl.ask({"list", "ceph"});
+  const std::vector<std::vector<std::string>> changes{
+      {"alloc", "ceph", guest, "", "1G"},
+      {"free", volid},
+      {"resize", volid, "1G"},
+      {"snapshot", volid, "s1"},
+      {"rollback", volid, "s1"},
+      {"delsnapshot", volid, "s1"},
+      {"template", volid},
+      {"flatten", volid},
+      {"rename", volid, "7101"},
+      {"export", volid, "raw", stowctl.file("none")},
+      {"import", "ceph:vm-7100-new", "raw", stowctl.file("storage.cfg")},
+      {"clone", volid, guest, "--snapshot", "s1"},
+      {"activate", volid}};
+  for (auto arguments : changes) {
+    CAPTURE(arguments);
+    arguments.insert(arguments.begin(), "--dry-run");
+    const json document = stowctl.ask(arguments);
+    CHECK(document["dry_run"] == true);
+    CHECK(document["would"].is_string());
+  }
+  CHECK(stowctl.ask({"list", "ceph"}) == before);
+  CHECK(stowctl.ask({"snapshots", volid}).empty());
+  CHECK_FALSE(std::filesystem::exists(stowctl.file("none")));
+  CHECK(stowctl.refused(3, {"--dry-run", "free", "ceph:vm-7100-nothing"})["code"] == "not_found");
+  CHECK(stowctl.refused(5, {"--dry-run", "clone", volid, guest})["code"] == "wrong_state");
+  CHECK(stowctl.refused(2, {"--dry-run", "resize", volid, "1M"})["code"] == "invalid_argument");
+}
+
+TEST_CASE("stowctl on Ceph: the guest's configuration tells what its volumes hold") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  const std::string volid = lab.alloc();
+  CHECK(stowctl.ask({"info", volid})["content"].is_null());
+  stowctl.write("lxc/7100.conf", "");
+  CHECK(stowctl.ask({"info", volid})["content"] == "rootdir");
+  CHECK(stowctl.ask({"list", "ceph", "--content", "images", "--vmid", guest}).empty());
+  CHECK(stowctl.ask({"list", "ceph", "--content", "rootdir", "--vmid", guest}).size() == 1);
+  std::filesystem::remove(stowctl.file("lxc/7100.conf"));
+  stowctl.write("qemu-server/7100.conf", "");
+  CHECK(stowctl.ask({"list", "ceph", "--vmid", guest})[0]["content"] == "images");
+  CHECK(lab.stowctl.ask({"info", lab.alloc("4M", "managed")})["content"] == "images");  // the only kind it takes
+}
+
+TEST_CASE("stowctl on Ceph: status and scan, and failures told apart") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  const json rows = stowctl.ask({"--timeout", "3", "status"});
+  REQUIRE(rows.size() == 5);
+  std::map<std::string, json> row;
+  for (const json& r : rows) row[r["storage"]] = r;
+  CHECK(row["ceph"]["status"] == "active");
+  CHECK(row["ceph"]["error"].is_null());
+  CHECK(row["ceph"]["health"].is_array());
+  CHECK(row["managed"]["status"] == "active");
+  CHECK(row["dead"]["status"] == "inactive");
+  CHECK(row["dead"]["error"]["code"] == "unavailable");
+  CHECK(row["wrong-key"]["status"] == "error");
+  CHECK(row["wrong-key"]["error"]["code"] == "permission_denied");
+  CHECK(row["no-pool"]["error"]["code"] == "not_found");
+
+  CHECK(stowctl.refused(6, {"--timeout", "1", "list", "dead"})["retryable"] == true);
+  CHECK(stowctl.refused(1, {"list", "wrong-key"})["code"] == "permission_denied");
+  CHECK(stowctl.refused(3, {"list", "no-pool"})["storage"] == "no-pool");
+
+  const json pools = stowctl.ask({"scan", "rbd", "no-pool"});  // its own pool need not be there
+  const auto found = std::find_if(pools.begin(), pools.end(), [](const json& p) { return p["pool"] == "rbd"; });
+  REQUIRE(found != pools.end());
+  const json& namespaces = (*found)["namespaces"];
+  CHECK(std::find(namespaces.begin(), namespaces.end(), "ns") != namespaces.end());
+  CHECK(stowctl.refused(1, {"scan", "rbd", "wrong-key"})["code"] == "permission_denied");
+}
+
+TEST_CASE("stowctl on Ceph: QEMU opens what path and blockdev say") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  const std::string volid = lab.alloc("8M", "managed");
+  const std::string node = stowctl.ask({"blockdev", volid}).dump();
+  const std::string by_node = "CEPH_KEYRING=" + stowctl.file("priv/ceph/managed.keyring") +
+                              " qemu-img info 'json:" + node + "' 2>&1 | grep -q '8388608 bytes'";
+  CHECK(std::system(by_node.c_str()) == 0);  // NOLINT(concurrency-mt-unsafe)
+  const std::string by_path =
+      "qemu-img info '" + stowctl.ask({"path", volid})["path"].get<std::string>() + "' 2>&1 | grep -q '8388608 bytes'";
+  CHECK(std::system(by_path.c_str()) == 0);  // NOLINT(concurrency-mt-unsafe)
+}
+
+TEST_CASE("the README's first program lists the volumes and takes a snapshot") {
+  const Ceph lab;
+  const std::string volid = lab.alloc();
+  const auto program = std::filesystem::path{STOWAGE_TEST_STOWCTL}.parent_path() / "../example_first_program";
+  const std::string command = "'" + program.string() + "' rbd " + lab.server["MONHOST"] + " '" +
+                              lab.stowctl.file("priv") + "' " + volid.substr(5) + " >'" + lab.stowctl.file("out") + "'";
+  REQUIRE(std::system(command.c_str()) == 0);  // NOLINT(concurrency-mt-unsafe)
+  CHECK(lab.stowctl.read("out").find(volid.substr(5) + " 8M\n") != std::string::npos);
+  CHECK(lab.stowctl.ask({"snapshots", volid})[0]["name"] == "before-upgrade");
+}

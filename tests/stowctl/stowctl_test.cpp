@@ -1,0 +1,224 @@
+// The face of stowctl as far as it needs no server: table, configuration, usage, error lines, exit codes.
+
+#include <catch2/catch.hpp>
+
+#include <stowage/config/digest.hpp>
+#include <stowage/core/bytes.hpp>
+#include <stowage/features.hpp>
+#include <string>
+
+#include "../examples/stowctl/failure.hpp"
+#include "support/stowctl.hpp"
+#include "support/vectors.hpp"
+
+using namespace stowage;
+using stowage::testing::json;
+using stowage::testing::Run;
+using stowage::testing::Stowctl;
+
+TEST_CASE("stowctl features: the table of features.hpp, in JSON and in words, without a configuration") {
+  const Stowctl stowctl;
+  std::filesystem::remove(stowctl.file("storage.cfg"));
+  const json rows = stowctl.ask({"features"});
+  REQUIRE(rows.size() == feature_table.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const Features& row = *feature_table[i];
+    CHECK(rows[i]["type"] == std::string{row.name});
+    CHECK(rows[i]["shared"] == row.shared);
+    CHECK(rows[i]["snapshots"] == row.can.has(Capability::snapshot));
+    CHECK(rows[i]["clones"] == row.can.has(Capability::clone));
+    CHECK(rows[i]["formats"] == json{"raw"});
+    REQUIRE(rows[i]["can"].size() == static_cast<std::size_t>(Capability::count_));
+    for (unsigned c = 0; c < static_cast<unsigned>(Capability::count_); ++c) {
+      for (const State s : {State::current, State::base, State::snapshot}) {
+        const json& states = rows[i]["can"][std::string{name(static_cast<Capability>(c))}];
+        const bool listed = std::find(states.begin(), states.end(), std::string{name(s)}) != states.end();
+        CHECK(listed == row.can.has(static_cast<Capability>(c), s));
+      }
+    }
+  }
+  CHECK(stowctl.ask({"features", "rbd"}).size() == 1);
+  CHECK(stowctl.refused(3, {"features", "zfs"})["code"] == "not_found");
+  const Run text = stowctl({"features"});
+  CHECK(text.out.find("iscsidirect images         raw     yes    no        no") != std::string::npos);
+}
+
+TEST_CASE("stowctl: every Errc has the exit status of the contract") {
+  using enum Errc;
+  const std::map<Errc, int> contract{
+      {invalid_argument, 2}, {parse_failed, 2},   {not_found, 3},         {already_exists, 4}, {not_supported, 5},
+      {wrong_state, 5},      {timed_out, 6},      {unavailable, 6},       {in_use, 7},         {conflict, 7},
+      {identity_changed, 7}, {no_space, 1},       {permission_denied, 1}, {corrupt, 1},        {outcome_unknown, 1},
+      {command_failed, 1},   {backend_failed, 1}, {cancelled, 130}};
+  CHECK(contract.size() == 18);
+  for (const auto& [code, status] : contract) CHECK(stowctl::exit_status(code) == status);
+}
+
+TEST_CASE("stowctl: an error is one line, or with --json one object, and nothing is on stdout") {
+  const Stowctl stowctl{"rbd: off\n\tdisable\n"};
+  const Run text = stowctl({"list", "off"});
+  CHECK(text.status == 5);
+  CHECK(text.out.empty());
+  CHECK(text.err == "stowctl: off: this storage is disabled (remove 'disable' from its section)\n");
+  const json error = stowctl.refused(5, {"list", "off"});
+  CHECK(error["code"] == "wrong_state");
+  CHECK(error["storage"] == "off");
+  CHECK(error["object"] == "off");
+  CHECK(error["native"].is_null());
+  CHECK(error["retryable"] == false);
+  CHECK(error["message"].is_string());
+  CHECK(stowctl({"list", "a"}).err.starts_with("stowctl: list: not a storage id"));
+}
+
+TEST_CASE("stowctl: wrong usage is 2, and says so in JSON too") {
+  const Stowctl stowctl;
+  const std::vector<std::vector<std::string>> all{{},
+                                                  {"nonsense"},
+                                                  {"list"},
+                                                  {"list", "a", "b"},
+                                                  {"--timeout", "0", "features"},
+                                                  {"--timeout", "x", "features"},
+                                                  {"--progress", "maybe", "features"},
+                                                  {"alloc", "ceph"},
+                                                  {"config"},
+                                                  {"scan"},
+                                                  {"list", "--vmid"},
+                                                  {"--nonsense"}};
+  for (const auto& arguments : all) {
+    const Run run = stowctl(arguments);
+    CAPTURE(arguments, run.err);
+    CHECK(run.status == 2);
+    CHECK(run.out.empty());
+    CHECK(run.err.starts_with("stowctl: usage: "));
+    CHECK(std::count(run.err.begin(), run.err.end(), '\n') == 1);
+  }
+  CHECK(stowctl.refused(2, {"nonsense"})["code"] == "invalid_argument");
+  CHECK(stowctl({"--help"}).status == 0);
+  CHECK(stowctl({"--version"}).out.starts_with("stowctl "));
+  CHECK(stowctl({"alloc", "--help"}).out.find("SIZE") != std::string::npos);
+}
+
+TEST_CASE("stowctl: arguments that are not what they should be") {
+  const Stowctl stowctl{"rbd: ceph\n\tmonhost 127.0.0.1:1\n"};
+  CHECK(stowctl.refused(2, {"info", "ceph"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(2, {"info", "/dev/sda"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(2, {"alloc", "ceph", "99", "", "4G"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(2, {"alloc", "ceph", "1000000000", "", "4G"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(2, {"list", "ceph", "--content", "iso"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(2, {"export", "ceph:vm-1-x", "qcow2", "-"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(2, {"scan", "iscsidirect", "nas_1"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(3, {"list", "nothing"})["code"] == "not_found");
+  CHECK(stowctl.refused(3, {"--config", "/nonexistent", "status"})["code"] == "not_found");
+}
+
+TEST_CASE("stowctl: sizes as pvesm reads them, and the suffixes, fractions and bytes that are ours") {
+  for (const auto& row : testing::vectors("size_argument")) {
+    const std::string text = row.at("size");
+    const auto size = Bytes::parse(text);
+    CAPTURE(text);
+    if (row.contains("kib")) {
+      REQUIRE(size);
+      CHECK(size->count == row.at("kib").get<std::uint64_t>() * 1024);
+    } else if (text == "-1") {
+      CHECK_FALSE(size);
+    } else {
+      CHECK(size);  // 4T, 4g, 1.5G: ours
+    }
+  }
+  const Stowctl stowctl{"rbd: ceph\n\tmonhost 127.0.0.1:1\n"};
+  for (const char* bad : {"4x", "G", "1.G", "1e3", "0x10", "99999999999999999999", " 4G", "4 G", ""}) {
+    CAPTURE(bad);
+    CHECK(stowctl.refused(2, {"alloc", "ceph", "100", "", bad})["code"] == "parse_failed");
+  }
+  CHECK(stowctl.refused(2, {"alloc", "ceph", "100", "", "--", "-1"})["code"] == "parse_failed");
+}
+
+TEST_CASE("stowctl config check: every problem with its line, what is only advice is ok") {
+  const std::string bad = "rbd: ceph\n\tpool p\n\tfoo bar\n\nrbd: far\n\tmonhost bad_host\n\nwhat: ever\n";
+  const Stowctl stowctl{bad};
+  const Run text = stowctl({"config", "check"});
+  CHECK(text.status == 2);
+  CHECK(text.out.find("storage.cfg:3: section 'ceph': 'foo': ") != std::string::npos);
+  CHECK(text.out.find("storage.cfg:6: section 'far': 'monhost': ") != std::string::npos);
+  CHECK(text.out.find("storage.cfg:8: section 'ever': ") != std::string::npos);
+  const Run machine = stowctl({"--json", "config", "check"});
+  CHECK(machine.status == 2);
+  const json document = machine.document();
+  CHECK(document["ok"] == false);
+  CHECK(document["digest"] == config_digest(bad));
+  REQUIRE(document["problems"].size() == 3);
+  CHECK(document["problems"][0]["line"] == 3);
+  CHECK(document["problems"][0]["section"] == "ceph");
+  CHECK(document["problems"][0]["property"] == "foo");
+  CHECK(document["problems"][2]["property"].is_null());
+
+  const Stowctl advice{"iscsidirect: san\n\tportal nas\n\ttarget odd\n"};
+  const json fine = advice.ask({"config", "check"});
+  CHECK(fine["ok"] == true);
+  CHECK(fine["problems"].size() == 1);
+}
+
+TEST_CASE("stowctl config show: typed, in the order of the file") {
+  const Stowctl stowctl{
+      "rbd: zeta\n\tkrbd\n\tnodes b,a\n\nnfs: share\n\tpath /m\n\tserver s\n\texport /e\n\nlvmthin: alpha\n\tvgname "
+      "v1\n"
+      "\tthinpool t1\n"};
+  const json document = stowctl.ask({"config", "show"});
+  REQUIRE(document["storages"].size() == 3);
+  CHECK(document["storages"][0] == json{{"storage", "zeta"},
+                                        {"type", "rbd"},
+                                        {"krbd", true},
+                                        {"content", "images"},
+                                        {"nodes", "b,a"},
+                                        {"shared", true}});
+  CHECK(document["storages"][1]["server"] == "s");
+  CHECK(document["storages"][2]["content"] == "images,rootdir");
+  CHECK(document["storages"][2]["shared"] == false);
+  CHECK(stowctl.ask({"config", "show", "alpha"})["storages"].size() == 1);
+  CHECK(stowctl.refused(3, {"config", "show", "beta"})["code"] == "not_found");
+  CHECK(stowctl({"config", "show", "alpha"}).out.starts_with("lvmthin: alpha\n\tvgname v1\n"));
+}
+
+TEST_CASE("stowctl: the environment names the files, and the command line wins") {
+  Stowctl stowctl{"rbd: one\n"};
+  stowctl.write("other.cfg", "rbd: two\n");
+  CHECK(stowctl.ask({"config", "show"})["storages"][0]["storage"] == "one");
+  CHECK(stowctl.ask({"--config", stowctl.file("other.cfg"), "config", "show"})["storages"][0]["storage"] == "two");
+  CHECK(stowctl.ask({"config", "show", "--config", stowctl.file("other.cfg")})["storages"][0]["storage"] == "two");
+}
+
+TEST_CASE("stowctl status: a storage that is down hides none of the others, and delays them only so long") {
+  const Stowctl stowctl{
+      "rbd: dead\n\tmonhost 127.0.0.1:1\n\nrbd: off\n\tdisable\n\nrbd: there\n\tnodes not-this-node\n\n"
+      "iscsidirect: gone\n\tportal 127.0.0.1:1\n\ttarget iqn.2001-04.com.example:t1\n\n"
+      "dir: folder\n\tpath /x\n\nrbd: broken\n\tnodes bad_node\n"};
+  const auto start = std::chrono::steady_clock::now();
+  const json rows = stowctl.ask({"--timeout", "2", "status"});
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds{8});
+  REQUIRE(rows.size() == 4);  // not those that are no storages of ours
+  CHECK(rows[0]["storage"] == "dead");
+  CHECK(rows[0]["status"] == "inactive");
+  CHECK(rows[0]["total"].is_null());
+  CHECK(rows[0]["error"]["code"] == "unavailable");
+  CHECK(rows[0]["content"] == "images");
+  CHECK(rows[0]["shared"] == true);
+  CHECK(rows[1]["storage"] == "gone");
+  CHECK(rows[1]["status"] == "inactive");
+  CHECK(rows[2]["status"] == "disabled");
+  CHECK(rows[2]["error"].is_null());
+  CHECK(rows[3]["status"] == "disabled");
+  const Run text = stowctl({"--timeout", "2", "status", "off"});
+  CHECK(text.status == 0);
+  CHECK(text.out ==
+        "Name         Type     Status     Total (KiB)      Used (KiB) Available (KiB)        %\n"
+        "off           rbd   disabled               0               0               0      N/A\n");
+  CHECK(stowctl.refused(3, {"status", "nothing"})["code"] == "not_found");
+  CHECK(stowctl.refused(5, {"status", "folder"})["code"] == "not_supported");
+  CHECK(stowctl.refused(2, {"status", "broken"})["code"] == "parse_failed");
+}
+
+TEST_CASE("stowctl: a result that cannot be written is no success") {
+  const Stowctl stowctl;
+  const std::string command = "'" STOWAGE_TEST_STOWCTL "' features >/dev/full 2>/dev/null";
+  CHECK(WEXITSTATUS(std::system(command.c_str())) == 1);  // NOLINT(concurrency-mt-unsafe)
+}
