@@ -3,6 +3,7 @@
 
 #include <stowage/testing/conformance.hpp>
 
+#include <optional>
 #include <stowage/backends/rbd.hpp>
 #include <string>
 
@@ -16,53 +17,66 @@ namespace {
 
 struct RbdFixture {
   using Backend = Rbd;
-  Storage<Backend>& storage() { return storage_; }
-  std::string add_foreign() {
+
+  /// `prepare` may change what the storage is opened with.
+  explicit RbdFixture(void (*prepare)(RbdLab&), RbdLab::Where where = RbdLab::Where::name_space,
+                      const std::string& pool = "rbd")
+      : lab{Server::shared("ceph"), where, pool} {
+    prepare(lab);
+    storage_.emplace(lab.storage());
+  }
+
+  Storage<Backend>& storage() { return *storage_; }
+  std::string add_foreign() const {
     lab.rbd("create --size 1M " + lab.spec("csi-vol-1"));
     return "csi-vol-1";
   }
 
-  RbdLab& lab;
-  Storage<Backend> storage_ = lab.storage();
+  RbdLab lab;
+  std::optional<Storage<Backend>> storage_;
 };
 
-}  // namespace
+void as_it_is(RbdLab&) {}
 
-TEST_CASE("Rbd keeps the laws in a namespace") {
-  RbdLab lab;
-  RbdFixture fixture{lab};
-  testing::check_conformance(fixture);
-}
+void with_data_pool(RbdLab& lab) { lab.config.data_pool = "data"; }
 
-TEST_CASE("Rbd keeps the laws in a pool without namespace") {
-  RbdLab lab{Server::shared("ceph"), RbdLab::Where::whole_pool, "other"};
-  RbdFixture fixture{lab};
-  testing::check_conformance(fixture);
-}
-
-TEST_CASE("Rbd keeps the laws with a data pool, and the data is there") {
-  RbdLab lab;
-  lab.config.data_pool = "data";
-  RbdFixture fixture{lab};
-  testing::check_conformance(fixture);
-
-  const VolumeName volume = testing::must(fixture.storage().create({.vmid = testing::guest, .size = 8_MiB}));
-  CHECK(lab.rbd_json("info " + lab.spec(volume.str())).at("data_pool") == "data");
-  const VolumeName base = testing::must(fixture.storage().make_template(volume));
-  const VolumeName clone = testing::must(fixture.storage().clone(base, {.vmid = testing::guest}));
-  CHECK(lab.rbd_json("info " + lab.spec(clone.str().substr(clone.str().find('/') + 1))).at("data_pool") == "data");
-}
-
-TEST_CASE("Rbd keeps the laws from outside, as a user of one namespace") {
-  RbdLab lab{Server::shared("ceph"), RbdLab::Where::whole_pool};
+void from_outside(RbdLab& lab) {
   lab.config.name_space = "ns";
   lab.config.username = "tester";
   lab.config.monhost = {testing::must(Portal::parse(lab.server()["MONHOST"]))};
   lab.priv.copy(lab.server().folder() + "/tester.keyring", "st.keyring");
-  {
-    RbdFixture fixture{lab};
-    testing::check_conformance(fixture);
-  }
-  lab.sweep();
-  lab.config.name_space.clear();  // the namespace is the cluster's, not ours to remove
+}
+
+}  // namespace
+
+TEST_CASE("Rbd keeps the laws in a namespace") {
+  RbdFixture fixture{as_it_is};
+  testing::check_conformance(fixture);
+}
+
+TEST_CASE("Rbd keeps the laws in a pool without namespace") {
+  RbdFixture fixture{as_it_is, RbdLab::Where::whole_pool, "other"};
+  testing::check_conformance(fixture);
+}
+
+TEST_CASE("Rbd keeps the laws with a data pool") {
+  RbdFixture fixture{with_data_pool};
+  testing::check_conformance(fixture);
+}
+
+TEST_CASE("Rbd keeps the laws from outside, as a user of one namespace") {
+  RbdFixture fixture{from_outside, RbdLab::Where::whole_pool};
+  testing::check_conformance(fixture);
+}
+
+TEST_CASE("new images, templates and clones have their data in the data pool") {
+  RbdFixture fixture{with_data_pool};
+  const auto data_pool = [&](const std::string& image) {
+    return fixture.lab.rbd_json("info " + fixture.lab.spec(image)).at("data_pool");
+  };
+  const VolumeName volume = testing::must(fixture.storage().create({.vmid = testing::guest, .size = 8_MiB}));
+  CHECK(data_pool(volume.str()) == "data");
+  const VolumeName base = testing::must(fixture.storage().make_template(volume));
+  const VolumeName clone = testing::must(fixture.storage().clone(base, {.vmid = testing::guest}));
+  CHECK(data_pool(clone.str().substr(clone.str().find('/') + 1)) == "data");
 }

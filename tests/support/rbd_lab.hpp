@@ -77,11 +77,11 @@ class RbdLab {
   enum class Where { name_space, whole_pool };
 
   explicit RbdLab(Server server = Server::shared("ceph"), Where where = Where::name_space, std::string pool = "rbd")
-      : server_{std::move(server)} {
+      : own_name_space_{where == Where::name_space}, server_{std::move(server)} {
     static std::atomic<int> number{0};
     config.pool = std::move(pool);
     config.common.content = {Content::images, Content::rootdir};
-    if (where == Where::name_space) {
+    if (own_name_space_) {
       config.name_space = "t" + std::to_string(::getpid()) + "-" + std::to_string(number++);
       rbd("namespace create " + config.pool + "/" + config.name_space);
     }
@@ -92,7 +92,7 @@ class RbdLab {
   RbdLab& operator=(const RbdLab&) = delete;
   ~RbdLab() {
     sweep();
-    if (!config.name_space.empty()) quietly("rbd namespace remove " + config.pool + "/" + config.name_space);
+    if (own_name_space_) quietly("rbd namespace remove " + config.pool + "/" + config.name_space);
   }
 
   const Server& server() const { return server_; }
@@ -186,6 +186,7 @@ class RbdLab {
     return out;
   }
 
+  bool own_name_space_;
   Server server_;
 };
 

@@ -199,11 +199,12 @@ std::vector<Law<F>> laws_of_imports() {
   };
 }
 
-/// Each law is a section of its own, so that one that is broken does not hide the others.
+/// One law after the other. One that is broken does not hide those behind it.
 template <class F>
 void check_laws(F& fixture, const std::vector<Law<F>>& laws) {
   for (const Law<F>& law : laws) {
-    DYNAMIC_SECTION(law.name) {
+    INFO("law: " << law.name);
+    try {
       Bench<F> bench{fixture};
       law.holds(bench);
       bench.sweep();
@@ -211,14 +212,15 @@ void check_laws(F& fixture, const std::vector<Law<F>>& laws) {
         CHECK(bench.volumes().empty());
         CHECK(bench.volumes(bench.other_guest).empty());
       }
+    } catch (const Catch::TestFailureException&) {  // a REQUIRE, which Catch has counted
     }
   }
 }
 
 }  // namespace detail
 
-/// Checks every law of the fixture's backend. Catch runs the whole test case once for each law: what is dear to set up
-/// stands outside of it. Volumes that exist have at least 8 MiB, and lose what is in them.
+/// Checks every law of the fixture's backend, in one pass: a fixture that is dear to set up is set up once. Volumes
+/// that exist have at least 8 MiB, and lose what is in them.
 template <BackendFixture F>
 void check_conformance(F& fixture) {
   using B = typename F::Backend;
