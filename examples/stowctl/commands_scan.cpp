@@ -17,7 +17,7 @@ struct Where {
 Result<Answer> scan_iscsidirect(Context& context, const Where& where) {
   const auto portal = Portal::parse(where.text);
   if (!portal) return fail(portal.error());
-  const auto targets = discover_targets(*portal, context.open_options());
+  const auto targets = scan<IscsiDirect>(*portal, context.open_options());
   if (!targets) return fail(targets.error());
   using enum TextTable::Align;
   TextTable table{{{"Target", left}, {"Portals", left}}};
@@ -41,7 +41,7 @@ Result<Answer> scan_rbd(Context& context, const Where& where) {
   if (!config) return fail(config.error());
   const auto* rbd = std::get_if<RbdConfig>(&*config);
   if (rbd == nullptr) return fail(Error{Errc::invalid_argument, "not a storage of type rbd"}.about(id->str()));
-  const auto places = discover_pools(*id, *rbd, context.open_options());
+  const auto places = scan<Rbd>(*id, *rbd, context.open_options());
   if (!places) return fail(places.error());
   using enum TextTable::Align;
   TextTable table{{{"Pool", left}, {"Namespaces", left}}};

@@ -364,4 +364,12 @@ class Storage {
   B backend_;
 };
 
+/// What there is to make a storage of type `B` of. `scan<IscsiDirect>(portal, options)`: the targets of a portal;
+/// `scan<Rbd>(id, config, options)`: the pools of a cluster, and their namespaces.
+template <Backend B, class... Where>
+  requires requires(Where&&... where) { B::scan(std::forward<Where>(where)...); }
+[[nodiscard]] auto scan(Where&&... where) {
+  return B::scan(std::forward<Where>(where)...);
+}
+
 }  // namespace stowage

@@ -53,6 +53,19 @@ detail::RbdAccess access_of(const json& row, const RbdConfig& config) {
 
 }  // namespace
 
+TEST_CASE("QEMU takes the snapshots, unless the image is a kernel device") {
+  int rows = 0;
+  for (const json& row : testing::vectors("qemu_snapshot_method")) {
+    // of the other types it is the storage, the default of the facade: tests/storage_test.cpp
+    if (row.at("scfg").value("type", "") != "rbd") continue;
+    ++rows;
+    INFO(row.dump());
+    const auto expected = row.at("result") == "qemu" ? SnapshotMethod::qemu : SnapshotMethod::storage;
+    CHECK(detail::rbd_snapshot_method(config_of(row.at("scfg"))) == expected);
+  }
+  CHECK(rows >= 2);
+}
+
 TEST_CASE("path and blockdev of an image are what QEMU gets from the reference") {
   int rows = 0;
   for (const json& row : testing::vectors("qemu_path")) {

@@ -226,7 +226,8 @@ TEST_CASE("a full cluster says so") {
   lab.ceph("osd set-full-ratio 0.003");
   bool full = false;
   for (int round = 0; round < 60 && !full; ++round) {
-    for (const std::string& text : must(storage.status()).health) full = full || text.find("full") != std::string::npos;
+    for (const std::string& text : must(storage.status()).health)
+      full = full || text.find("is full") != std::string::npos;
     if (!full) std::this_thread::sleep_for(500ms);
   }
   CHECK(full);

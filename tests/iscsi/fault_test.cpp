@@ -26,7 +26,7 @@ TEST_CASE("a closed port is unavailable at once") {
   CHECK_FALSE(error.hint().empty());
   refused_within(slack, Errc::unavailable, [] { return san("127.0.0.1:1", "iqn.a:1").list(); });
   refused_within(slack, Errc::unavailable, [] { return san("127.0.0.1:1", "iqn.a:1").activate(); });
-  refused_within(slack, Errc::unavailable, [] { return discover_targets(*Portal::parse("127.0.0.1:1")); });
+  refused_within(slack, Errc::unavailable, [] { return scan<IscsiDirect>(*Portal::parse("127.0.0.1:1")); });
   refused_within(slack, Errc::unavailable, [] { return san("[::1]:1", "iqn.a:1").status(); });
 }
 
@@ -55,7 +55,7 @@ TEST_CASE("a portal that says nothing times out") {
   OpenOptions options;
   options.timeout = brief;
   refused_within(brief + slack, Errc::timed_out,
-                 [&] { return discover_targets(*Portal::parse(mute.portal()), options); });
+                 [&] { return scan<IscsiDirect>(*Portal::parse(mute.portal()), options); });
 }
 
 TEST_CASE("a dead portal costs its share of the time, and only once") {

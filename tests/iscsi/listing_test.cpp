@@ -116,7 +116,7 @@ TEST_CASE("LUNs that come and go show at once") {
 
 TEST_CASE("discovery tells the targets of a portal") {
   const Server server = Server::shared("iscsi");
-  const auto targets = must(discover_targets(must(Portal::parse(server["PORTAL"]))));
+  const auto targets = must(scan<IscsiDirect>(must(Portal::parse(server["PORTAL"]))));
   REQUIRE(targets.size() == 2);
   CHECK(targets[0].target.str() == server["IQN1"]);
   CHECK(targets[1].target.str() == server["IQN2"]);

@@ -43,6 +43,12 @@ class IscsiDirect {
     return storage;
   }
 
+  /// The targets that a portal tells of (SendTargets), and at which portals they are; sorted. Asks for no secret.
+  /// Errors: unavailable, timed_out, permission_denied.
+  [[nodiscard]] static Result<std::vector<IscsiTarget>> scan(const Portal& portal, const OpenOptions& options = {}) {
+    return detail::discover_targets(portal, options);
+  }
+
   [[nodiscard]] const Config& config() const noexcept { return connector_->config(); }
 
   /// Logs in, to see that it can be done. Errors: unavailable, timed_out, permission_denied, not_found.

@@ -41,12 +41,17 @@ class Rbd {
     });
   }
 
+  /// The pools that may hold images, and their namespaces, sorted, of the cluster that `config` is for. Its own pool
+  /// need not exist. Errors: as `open`.
+  [[nodiscard]] static Result<std::vector<RbdPlace>> scan(const StorageId& id, const Config& config,
+                                                          const OpenOptions& options = {}) {
+    return detail::discover_pools(id, config, options);
+  }
+
   [[nodiscard]] const Config& config() const noexcept { return pool_->config; }
 
-  /// Without krbd, QEMU opens images itself, and takes the snapshots of a running guest's disks.
-  [[nodiscard]] SnapshotMethod snapshot_method() const noexcept {
-    return config().krbd ? SnapshotMethod::storage : SnapshotMethod::qemu;
-  }
+  /// QEMU takes the snapshots of a running guest's disks, unless they are kernel devices (krbd).
+  [[nodiscard]] SnapshotMethod snapshot_method() const noexcept { return detail::rbd_snapshot_method(config()); }
 
   Result<void> activate() { return detail::rbd_probe(*pool_); }
   Result<void> deactivate() { return {}; }

@@ -21,23 +21,25 @@ struct IscsiTarget {
   std::vector<Portal> portals;
 };
 
+namespace detail {
+
 /// Asks a portal for its targets (SendTargets), sorted by name. Discovery has no CHAP: targets protect the login.
 /// Errors: unavailable, timed_out, cancelled, permission_denied (the portal refuses discovery).
 /// Blocks: until the answer, at most `OpenOptions::timeout`.
 [[nodiscard]] inline Result<std::vector<IscsiTarget>> discover_targets(const Portal& portal,
-                                                                       const OpenOptions& options = {}) {
-  using Clock = detail::IscsiSession::Clock;
+                                                                       const OpenOptions& options) {
+  using Clock = IscsiSession::Clock;
   const Clock::time_point deadline = Clock::now() + options.timeout;
-  const auto addresses = detail::resolve_portal(portal, deadline);
+  const auto addresses = resolve_portal(portal, deadline);
   if (!addresses) return fail(addresses.error());
 
-  const detail::IscsiLogin who{detail::host_initiator_name(), {}, {}, detail::random_isid(), portal.str()};
-  Result<std::unique_ptr<detail::IscsiSession>> session;
+  const IscsiLogin who{host_initiator_name(), {}, {}, random_isid(), portal.str()};
+  Result<std::unique_ptr<IscsiSession>> session;
   for (std::size_t n = 0; n < addresses->size(); ++n) {
     const auto now = Clock::now();
     const auto share =
         std::max(deadline - now, Clock::duration::zero()) / static_cast<Clock::rep>(addresses->size() - n);
-    session = detail::IscsiSession::login(who, (*addresses)[n], now + share, options.timeout, options.stop);
+    session = IscsiSession::login(who, (*addresses)[n], now + share, options.timeout, options.stop);
     if (session || !retryable(session.error().code())) break;
   }
   if (!session) return fail(std::move(session.error()));
@@ -62,4 +64,5 @@ struct IscsiTarget {
   return targets;
 }
 
+}  // namespace detail
 }  // namespace stowage

@@ -16,6 +16,12 @@
 
 namespace stowage {
 
+/// A pool, and its namespaces: those that the user may see.
+struct RbdPlace {
+  std::string pool;
+  std::vector<std::string> namespaces;
+};
+
 namespace detail {
 
 /// Calls `list(buffer, &size)`, which says ERANGE and the size it wants, until the buffer is large enough. The texts
@@ -60,38 +66,30 @@ inline bool rbd_may_hold_images(::rados_ioctx_t io) {
          std::find(applications->begin(), applications->end(), "rbd") != applications->end();
 }
 
-}  // namespace detail
-
-/// A pool, and its namespaces: those that the user may see.
-struct RbdPlace {
-  std::string pool;
-  std::vector<std::string> namespaces;
-};
-
 /// The pools that may hold images, sorted, of the cluster that a storage is configured for. The storage's own pool need
 /// not exist. Errors: as `Rbd::open`.
 [[nodiscard]] inline Result<std::vector<RbdPlace>> discover_pools(const StorageId& id, const RbdConfig& config,
-                                                                  const OpenOptions& options = {}) {
-  const auto access = detail::rbd_find_access(id, config, options);
+                                                                  const OpenOptions& options) {
+  const auto access = rbd_find_access(id, config, options);
   if (!access) return fail(Error{access.error()}.about(id.str()));
-  const auto cluster = detail::rbd_shared_connection(*access, options.timeout);
+  const auto cluster = rbd_shared_connection(*access, options.timeout);
   if (!cluster) return fail(Error{cluster.error()}.about(id.str()));
   ::rados_t client = (*cluster)->client();
-  auto pools = detail::rbd_pool_names(client);
-  if (!pools) return fail(detail::rbd_error(pools.error(), "listing pools").about(id.str()));
+  auto pools = rbd_pool_names(client);
+  if (!pools) return fail(rbd_error(pools.error(), "listing pools").about(id.str()));
   std::sort(pools->begin(), pools->end());
   std::vector<RbdPlace> places;
   for (std::string& pool : *pools) {
     ::rados_ioctx_t raw = nullptr;
     if (::rados_ioctx_create(client, pool.c_str(), &raw) < 0) continue;  // removed just now
-    const detail::RbdIo io{raw};
-    if (!detail::rbd_may_hold_images(raw)) continue;
-    auto namespaces = detail::rbd_string_list(
-        [raw](char* buffer, std::size_t* size) { return ::rbd_namespace_list(raw, buffer, size); });
+    const RbdIo io{raw};
+    if (!rbd_may_hold_images(raw)) continue;
+    auto namespaces =
+        rbd_string_list([raw](char* buffer, std::size_t* size) { return ::rbd_namespace_list(raw, buffer, size); });
     // Who may only use a namespace may not list them.
     const bool unseen = !namespaces && (namespaces.error() == -EPERM || namespaces.error() == -EACCES);
     if (!namespaces && !unseen) {
-      return fail(detail::rbd_error(namespaces.error(), "listing the namespaces of '" + pool + "'").about(id.str()));
+      return fail(rbd_error(namespaces.error(), "listing the namespaces of '" + pool + "'").about(id.str()));
     }
     places.push_back({std::move(pool), namespaces ? *std::move(namespaces) : std::vector<std::string>{}});
     std::sort(places.back().namespaces.begin(), places.back().namespaces.end());
@@ -99,4 +97,5 @@ struct RbdPlace {
   return places;
 }
 
+}  // namespace detail
 }  // namespace stowage

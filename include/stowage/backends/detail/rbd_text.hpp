@@ -8,6 +8,7 @@
 #include <stowage/core/net.hpp>
 #include <stowage/core/text.hpp>
 #include <stowage/storage_config.hpp>
+#include <stowage/volume.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -149,5 +150,10 @@ inline RbdNode rbd_node(const RbdAccess& access, const RbdConfig& config, const 
 static_assert(is_rbd_keyring("[client.admin]\n\tkey = AQBzdGVwaGVuIGlzIG5vdCBhIGtleQ==\n"));
 static_assert(!is_rbd_keyring("key = AQBzdGVwaGVuIGlzIG5vdCBhIGtleQ==\n") && !is_rbd_keyring("[client.admin]\n"));
 static_assert(is_rbd_fsid("12345678-1234-1234-1234-123456789abc") && !is_rbd_fsid("not-a-uuid"));
+
+/// Without krbd, QEMU opens images itself, and takes the snapshots of a running guest's disks.
+inline SnapshotMethod rbd_snapshot_method(const RbdConfig& config) noexcept {
+  return config.krbd ? SnapshotMethod::storage : SnapshotMethod::qemu;
+}
 
 }  // namespace stowage::detail
