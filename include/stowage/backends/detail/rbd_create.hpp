@@ -101,13 +101,17 @@ inline Result<void> rbd_clone(const RbdPoolPtr& pool, const VolumeName& volume, 
       pool, "cloning the image", {},
       [pool, from = volume.str(), snapshot, name = to.str()](RbdProgress&) -> Result<void> {
         const bool v2 = rbd_clones_v2(*pool->cluster);
-        if (!v2) {
-          if (auto good = rbd_protect(*pool, from, snapshot); !good) return good;
-        }
         const RbdImageOptions options = rbd_new_image_options(*pool);
         static_cast<void>(::rbd_image_options_set_uint64(options.get(), RBD_IMAGE_OPTION_CLONE_FORMAT, v2 ? 2 : 1));
-        const int code =
-            ::rbd_clone3(pool->io.get(), from.c_str(), snapshot.c_str(), pool->io.get(), name.c_str(), options.get());
+        const auto clone = [&] {
+          return ::rbd_clone3(pool->io.get(), from.c_str(), snapshot.c_str(), pool->io.get(), name.c_str(),
+                              options.get());
+        };
+        int code = clone();
+        if (code == -EINVAL && !v2) {  // what it says of an unprotected snapshot; a template's is protected
+          if (auto good = rbd_protect(*pool, from, snapshot); !good) return good;
+          code = clone();
+        }
         if (code == -ENOENT) return fail(rbd_open_error(*pool, code, from, snapshot));
         if (code < 0) return fail(rbd_create_error(*pool, code, name));
         return {};

@@ -113,8 +113,8 @@ auto rbd_run_always(const RbdPoolPtr& pool, const std::string& doing, const Work
     std::thread{[call, keep = pool, verb = std::optional<Verb>{std::move(verb)}]() mutable {
       auto result = (*verb)(*call);
       if (!result && result.error().native() == native_errno(ESHUTDOWN)) keep->cluster->retire();
-      // All references go before the caller hears of it: the last one disconnects, and a program that ends while another
-      // thread does that finds librados without its statics.
+      // All references go before the caller hears of it: the last one disconnects, and a program that ends while
+      // another thread does that finds librados without its statics.
       verb.reset();
       keep.reset();
       call->finish(std::move(result));
