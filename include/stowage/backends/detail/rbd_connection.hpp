@@ -47,11 +47,16 @@ class RbdCluster {
 
   /// A client on the block list never gets off it: storages that are opened from now on connect anew.
   void retire() const noexcept { retired_.store(true, std::memory_order_relaxed); }
+
+  /// Held by the one thread that clones, see `rbd_clone`.
+  [[nodiscard]] std::timed_mutex& cloning() const noexcept { return cloning_; }
+
   [[nodiscard]] bool retired() const noexcept { return retired_.load(std::memory_order_relaxed); }
 
  private:
   Handle<void, &::rados_shutdown> client_;
   mutable std::atomic<bool> retired_{false};
+  mutable std::timed_mutex cloning_;
 };
 
 /// The text of a small file, or what open or read said.
@@ -108,9 +113,6 @@ inline Result<void> rbd_configure(::rados_t client, const RbdAccess& access, con
       // A library does not write to the standard error of its host.
       {"log_to_stderr", "false"},
       {"err_to_stderr", "false"},
-      // With its default of two threads for completions, librbd 16.2 corrupts its memory when eight callers open, clone
-      // and remove images at once (bare C calls do too: a crash in a few hundred clones). With one it does not.
-      {"librados_thread_count", "1"},
       // What is acknowledged has reached the OSDs, and an error belongs to the write that had it.
       {"rbd_cache", "false"}};
   if (access.external) {
