@@ -19,8 +19,6 @@
 #include <utility>
 #include <vector>
 
-extern char** environ;
-
 namespace bench {
 
 using Clock = std::chrono::steady_clock;
@@ -55,6 +53,7 @@ inline int must(int result, const char* what) {
 inline void run_command(std::vector<std::string> argv) {
   argv.insert(argv.begin(), {"/usr/bin/timeout", "120"});
   std::vector<char*> pointers;
+  pointers.reserve(argv.size() + 1);
   for (std::string& word : argv) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   ::posix_spawn_file_actions_t actions;

@@ -88,6 +88,7 @@ std::string fresh(const std::string& what) {
 template <class Prepare, class Verb>
 double each(Prepare prepare, Verb verb) {
   std::vector<std::string> names;
+  names.reserve(per_round);
   for (int i = 0; i < per_round; ++i) names.push_back(prepare());
   const auto all = [&] {
     for (const std::string& name : names) verb(name);

@@ -131,7 +131,7 @@ Result<Answer> show_blockdev(Context& context, const VolumeOrSnapshot& arguments
 }
 
 Result<Answer> switch_on(Context& context, const StorageOrVolume& arguments, bool on) {
-  const Answer answer{arguments.name + (on ? ": active" : ": inactive"), {{"active", on}}};
+  Answer answer{arguments.name + (on ? ": active" : ": inactive"), {{"active", on}}};
   const std::string would = (on ? "activate " : "deactivate ") + arguments.name;
   if (arguments.name.find(':') == std::string::npos) {
     auto storage = context.open(arguments.name);

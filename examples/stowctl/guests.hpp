@@ -13,7 +13,7 @@ namespace stowctl {
 /// The folder with `qemu-server/` and `lxc/`: the one that holds storage.cfg, if they are there, else /etc/pve.
 inline std::string guests_folder(const std::string& config) {
   const std::size_t slash = config.rfind('/');
-  const std::string beside = slash == config.npos ? "." : config.substr(0, slash);
+  std::string beside = slash == config.npos ? "." : config.substr(0, slash);
   for (const char* kind : {"/qemu-server", "/lxc"}) {
     if (::access((beside + kind).c_str(), F_OK) == 0) return beside;
   }

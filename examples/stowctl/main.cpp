@@ -10,6 +10,10 @@
 #include <cstdlib>
 #include <string_view>
 
+#ifndef STOWCTL_VERSION  // the build says it; a tool that reads this file alone may not
+#define STOWCTL_VERSION "unknown"
+#endif
+
 namespace stowctl {
 namespace {
 

@@ -310,8 +310,8 @@ class MemoryBackend {
                                            .blocks = detail::SparseBlocks{state_->chunks},
                                            .ctime = now()});
   }
-  Result<void> add(const VolumeName& name, std::shared_ptr<Volume> volume) {
-    if (state_->volumes.try_emplace(name.str(), std::move(volume)).second) return {};
+  Result<void> add(const VolumeName& name, const std::shared_ptr<Volume>& volume) {
+    if (state_->volumes.try_emplace(name.str(), volume).second) return {};
     return fail(Errc::already_exists, "volume '" + name.str() + "' exists");
   }
   Result<void> add_clone(const Volume& of, Bytes size, const detail::SparseBlocks& blocks, std::string snapshot,
