@@ -10,7 +10,7 @@ using nlohmann::json;
 
 namespace {
 
-json parsed(Blockdev blockdev) { return json::parse(blockdev.to_json()); }
+json parsed(const Blockdev& blockdev) { return json::parse(blockdev.to_json()); }
 
 }  // namespace
 

@@ -79,6 +79,7 @@ void eight_threads_get_eight_names(Bench<F>& bench) {
   std::vector<Result<VolumeName>> made(8, fail(Errc::backend_failed, "not run"));
   {
     std::vector<std::jthread> threads;
+    threads.reserve(8);
     for (auto& result : made) {
       threads.emplace_back([&] { result = bench.storage().create({.vmid = bench.guest, .size = bench.size}); });
     }
