@@ -33,7 +33,7 @@ const SnapshotName s2 = snapshot_name("s2");
 bool says(const Error& error, const std::string& text) { return error.message().find(text) != std::string::npos; }
 
 VolumeName with_data(Storage<Rbd>& storage, std::uint64_t seed, Bytes size = 8_MiB) {
-  const VolumeName volume = must(storage.create({.vmid = guest, .size = size}));
+  VolumeName volume = must(storage.create({.vmid = guest, .size = size}));
   auto device = must(storage.open_volume(volume, Access::read_write));
   must(device.write_at(1_MiB, testing::pattern(seed, 65536)));
   must(device.close());
