@@ -129,7 +129,6 @@ void existing_volumes_are_listed_with_exact_sizes(Bench<F>& bench) {
 
 template <class F>
 void a_read_only_volume_can_be_read_and_not_written(Bench<F>& bench) {
-  SUCCEED("there may be none");
   for (const ExistingVolume& volume : bench.fixture().existing()) {
     if (!volume.read_only) continue;
     CAPTURE(volume.name.str());
