@@ -58,7 +58,7 @@ inline Result<void> rbd_rename_image(const RbdPoolPtr& pool, const VolumeName& v
     auto image = rbd_look(*pool, from);
     if (!image) return fail(std::move(image.error()));
     if (auto alone = rbd_nobody_else(*pool, image->get(), from, 0); !alone) return alone;
-    image->reset();
+    static_cast<void>(image->close());
     return rbd_rename_free(*pool, from, to);
   });
 }
@@ -111,7 +111,7 @@ inline Result<void> rbd_make_template(const RbdPoolPtr& pool, const VolumeName& 
                             : taken.error());
         }
         if (auto marked = rbd_set_intent(image->get(), {"template", to}); !marked) return marked;
-        image->reset();
+        static_cast<void>(image->close());
         auto done = rbd_finish_template(*pool, from, to);
         if (done || done.error().code() != Errc::already_exists) return done;
         // Somebody took the name just now. Nothing was done yet.

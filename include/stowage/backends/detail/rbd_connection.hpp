@@ -47,16 +47,11 @@ class RbdCluster {
 
   /// A client on the block list never gets off it: storages that are opened from now on connect anew.
   void retire() const noexcept { retired_.store(true, std::memory_order_relaxed); }
-
-  /// Held by the one thread that clones, see `rbd_clone`.
-  [[nodiscard]] std::timed_mutex& cloning() const noexcept { return cloning_; }
-
   [[nodiscard]] bool retired() const noexcept { return retired_.load(std::memory_order_relaxed); }
 
  private:
   Handle<void, &::rados_shutdown> client_;
   mutable std::atomic<bool> retired_{false};
-  mutable std::timed_mutex cloning_;
 };
 
 /// The text of a small file, or what open or read said.

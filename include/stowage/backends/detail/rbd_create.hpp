@@ -4,9 +4,7 @@
 #include <rados/librados.h>
 #include <rbd/librbd.h>
 #include <bit>
-#include <chrono>
 #include <cstdint>
-#include <mutex>
 #include <stowage/backends/detail/rbd_image.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
 #include <stowage/core/bytes.hpp>
@@ -97,22 +95,11 @@ inline Result<void> rbd_protect(const RbdPool& pool, const std::string& name, co
   return rbd_changed(code == -EBUSY ? 0 : code, "protecting snapshot '" + snapshot + "'");  // EBUSY: it is already
 }
 
-/// One clone at a time: librbd 16.2 corrupts its memory when threads of a process clone the same parent at once. (Bare
-/// C calls do too: eight threads die within some dozens of rounds; not when only the clones take turns.) Whoever waits
-/// is alive, for those before it have their deadlines. Without the lock: the caller has given up.
-inline std::unique_lock<std::timed_mutex> rbd_turn_to_clone(const RbdCluster& cluster, RbdProgress& progress) {
-  std::unique_lock lock{cluster.cloning(), std::defer_lock};
-  while (!lock.try_lock_for(std::chrono::milliseconds{100}) && !progress.cancelled()) progress.beat();
-  return lock;
-}
-
 inline Result<void> rbd_clone(const RbdPoolPtr& pool, const VolumeName& volume, const std::string& snapshot,
                               const VolumeName& to) {
   return rbd_run(
       pool, "cloning the image", {},
-      [pool, from = volume.str(), snapshot, name = to.str()](RbdProgress& progress) -> Result<void> {
-        const auto turn = rbd_turn_to_clone(*pool->cluster, progress);
-        if (!turn.owns_lock()) return fail(Errc::cancelled, "cloning: stopped before it began");
+      [pool, from = volume.str(), snapshot, name = to.str()](RbdProgress&) -> Result<void> {
         const bool v2 = rbd_clones_v2(*pool->cluster);
         const RbdImageOptions options = rbd_new_image_options(*pool);
         static_cast<void>(::rbd_image_options_set_uint64(options.get(), RBD_IMAGE_OPTION_CLONE_FORMAT, v2 ? 2 : 1));

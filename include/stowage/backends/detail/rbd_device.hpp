@@ -94,7 +94,7 @@ class RbdDevice {
         [image = std::move(image_), spec = spec_, writable](detail::RbdProgress&) mutable -> Result<void> {
           Result<void> flushed;
           if (writable) flushed = detail::rbd_changed(::rbd_flush(image.get()), "flushing '" + spec + "'");
-          const int code = ::rbd_close(image.release());
+          const int code = image.close();
           if (!flushed) return flushed;
           return detail::rbd_changed(code, "closing '" + spec + "'");
         });

@@ -1,6 +1,7 @@
 #pragma once
 // An open image, and the questions that one asks it: who watches it, what was cloned from it, what it is marked with.
 
+#include <rados/librados.h>
 #include <rbd/librbd.h>
 #include <algorithm>
 #include <array>
@@ -16,7 +17,50 @@
 
 namespace stowage::detail {
 
-using RbdImage = Handle<void, &::rbd_close>;
+/// Waits until the client's callbacks that have begun are through. They run one after the other, and the completion of
+/// a flush that has nothing to wait for is one of them: no round trip.
+inline void rbd_settle(::rados_ioctx_t io) noexcept {
+  ::rados_completion_t completion = nullptr;
+  if (::rados_aio_create_completion2(nullptr, nullptr, &completion) < 0) return;
+  if (::rados_aio_flush_async(io, completion) >= 0) ::rados_aio_wait_for_complete(completion);
+  ::rados_aio_release(completion);
+}
+
+/// An open image; closes it. Goes before its pool.
+///
+/// librbd tells the caller that an image is open (or read anew) from a callback that afterwards takes the image's own
+/// lock once more. An image that is closed before it does is used after it was freed: of 16.2.15, 32 threads that only
+/// call `rbd_open_read_only` and `rbd_close` die within some thousand rounds. So a close lets that callback end first.
+class RbdImage {
+ public:
+  RbdImage(const RbdPool& pool, ::rbd_image_t image) noexcept : io_{pool.io.get()}, image_{image} {}
+  RbdImage(RbdImage&& other) noexcept : io_{other.io_}, image_{std::exchange(other.image_, nullptr)} {}
+  RbdImage& operator=(RbdImage&& other) noexcept {
+    if (this != &other) {
+      static_cast<void>(close());
+      io_ = other.io_;
+      image_ = std::exchange(other.image_, nullptr);
+    }
+    return *this;
+  }
+  RbdImage(const RbdImage&) = delete;
+  RbdImage& operator=(const RbdImage&) = delete;
+  ~RbdImage() { static_cast<void>(close()); }
+
+  [[nodiscard]] ::rbd_image_t get() const noexcept { return image_; }
+  explicit operator bool() const noexcept { return image_ != nullptr; }
+
+  /// What librbd says of the close; the image is gone in any case.
+  int close() noexcept {
+    if (image_ == nullptr) return 0;
+    rbd_settle(io_);
+    return ::rbd_close(std::exchange(image_, nullptr));
+  }
+
+ private:
+  ::rados_ioctx_t io_;
+  ::rbd_image_t image_;
+};
 
 /// A client that has an image open for writing.
 struct RbdWatcher {
@@ -44,7 +88,7 @@ inline Result<RbdImage> rbd_look(const RbdPool& pool, const std::string& image, 
   const int code =
       ::rbd_open_read_only(pool.io.get(), image.c_str(), &raw, snapshot.empty() ? nullptr : snapshot.c_str());
   if (code < 0) return fail(rbd_open_error(pool, code, image, snapshot));
-  return RbdImage{raw};
+  return RbdImage{pool, raw};
 }
 
 /// To change it: registers a watch.
@@ -52,7 +96,7 @@ inline Result<RbdImage> rbd_edit(const RbdPool& pool, const std::string& image) 
   ::rbd_image_t raw = nullptr;
   const int code = ::rbd_open(pool.io.get(), image.c_str(), &raw, nullptr);
   if (code < 0) return fail(rbd_open_error(pool, code, image, {}));
-  return RbdImage{raw};
+  return RbdImage{pool, raw};
 }
 
 /// All who have the image open to change it, ourselves included.

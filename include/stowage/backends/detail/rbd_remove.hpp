@@ -76,7 +76,7 @@ inline Result<void> rbd_destroy(const RbdPool& pool, const std::string& name, Rb
 inline Result<void> rbd_destroy_leftover(const RbdPool& pool, const RbdEntry& entry, RbdProgress& progress) {
   ::rbd_image_t raw = nullptr;
   if (::rbd_open_by_id_read_only(pool.io.get(), entry.id.c_str(), &raw, nullptr) >= 0) {  // else too little is left
-    const RbdImage image{raw};
+    const RbdImage image{pool, raw};
     if (auto alone = rbd_nobody_else(pool, raw, entry.name, 0); !alone) return alone;
   }
   const int code =
@@ -130,13 +130,13 @@ inline Result<void> rbd_remove_image(const RbdPoolPtr& pool, const VolumeName& v
     }
     if (options.trash) {  // keeps snapshots and clones
       if (auto alone = rbd_nobody_else(*pool, image->get(), name, 0); !alone) return alone;
-      image->reset();
+      static_cast<void>(image->close());
       return rbd_changed(::rbd_trash_move(pool->io.get(), name.c_str(), 0),
                          "moving '" + pool->spec(name) + "' to the trash");
     }
     auto snapshots = rbd_prove_removable(*pool, image->get(), name, options.snapshots);
     if (!snapshots) return fail(std::move(snapshots.error()));
-    image->reset();
+    static_cast<void>(image->close());
     if (progress.cancelled()) return fail(Errc::cancelled, "removing: stopped before anything was destroyed");
     if (auto gone = rbd_drop_snapshots(*pool, name, *snapshots, progress); !gone) return gone;
     return rbd_destroy(*pool, name, progress);
