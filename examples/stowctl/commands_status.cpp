@@ -62,10 +62,9 @@ std::vector<Result<T>> ask_all(Context& context, const StorageConfigFile& file,
       shared->done.notify_all();
     }}.detach();
   }
-  // A little longer than each of them (rbd looks for a second why no monitor answered): their own words are better
-  // than ours.
+  // A little longer than each of them: their own words are better than ours.
   const auto deadline =
-      std::chrono::steady_clock::now() + context.open_options().timeout + std::chrono::milliseconds{1500};
+      std::chrono::steady_clock::now() + context.open_options().timeout + std::chrono::milliseconds{500};
   std::unique_lock lock{shared->mutex};
   const auto all_there = [&] { return shared->missing == 0; };
   if (has_deadline) {

@@ -151,7 +151,7 @@ TEST_CASE("monitors that do not answer cost the deadline and no more") {
   CHECK(elapsed([&] {
           const Error error = refusal_of(lab.open(), Errc::unavailable);
           CHECK(says(error, "127.0.0.1:9"));
-        }) < 4s);
+        }) < 3s);
 }
 
 TEST_CASE("a cluster loses monitors and OSDs, and gets them back") {

@@ -92,8 +92,9 @@ inline std::string rbd_whereabouts(const RbdAccess& access) {
 }
 
 /// Sets all that a client needs before it connects.
+/// `mount`: how long the monitors have to answer for the first time.
 inline Result<void> rbd_configure(::rados_t client, const RbdAccess& access, const std::string& monitors,
-                                  std::chrono::milliseconds timeout) {
+                                  std::chrono::milliseconds timeout, std::chrono::milliseconds mount) {
   if (!access.conf.empty()) {
     if (const int code = ::rados_conf_read_file(client, access.conf.c_str()); code < 0) {
       return fail(rbd_error(code, "reading '" + access.conf + "'"));
@@ -102,7 +103,7 @@ inline Result<void> rbd_configure(::rados_t client, const RbdAccess& access, con
   const std::string seconds = rbd_seconds(timeout);
   std::vector<std::pair<const char*, std::string>> options{
       // Without these, a dead monitor costs 300 s, and a dead OSD has no end.
-      {"client_mount_timeout", seconds},
+      {"client_mount_timeout", rbd_seconds(mount)},
       {"rados_mon_op_timeout", seconds},
       {"rados_osd_op_timeout", seconds},
       // A library does not write to the standard error of its host.
@@ -161,19 +162,20 @@ inline std::string rbd_monhosts_v2(const RbdAccess& access) {
 /// Errors: unavailable (no monitor answered), permission_denied (the key), not_found (conf).
 inline Result<std::shared_ptr<RbdCluster>> rbd_connect(const RbdAccess& access, std::chrono::milliseconds timeout) {
   const auto attempt = [&](const std::string& monitors,
-                           std::chrono::milliseconds limit) -> Result<std::shared_ptr<RbdCluster>> {
+                           std::chrono::milliseconds mount) -> Result<std::shared_ptr<RbdCluster>> {
     ::rados_t raw = nullptr;
     if (const int code = ::rados_create2(&raw, "ceph", ("client." + access.user).c_str(), 0); code < 0) {
       return fail(rbd_error(code, "making a client of Ceph"));
     }
     auto cluster = std::make_shared<RbdCluster>(raw);
-    if (auto good = rbd_configure(raw, access, monitors, limit); !good) return fail(std::move(good.error()));
-    if (const int code = ::rados_connect(raw); code < 0) return fail(rbd_connect_error(access, code, limit));
+    if (auto good = rbd_configure(raw, access, monitors, timeout, mount); !good) return fail(std::move(good.error()));
+    if (const int code = ::rados_connect(raw); code < 0) return fail(rbd_connect_error(access, code, timeout));
     return cluster;
   };
-  auto connected = attempt(rbd_monhosts(access.monhost, ','), timeout);
-  if (connected || connected.error().code() != Errc::unavailable || !rbd_has_odd_port(access)) return connected;
-  auto refused = attempt(rbd_monhosts_v2(access), std::chrono::seconds{1});
+  const std::chrono::milliseconds second = rbd_has_odd_port(access) ? std::chrono::seconds{1} : std::chrono::seconds{0};
+  auto connected = attempt(rbd_monhosts(access.monhost, ','), std::max(timeout - second, second));
+  if (connected || connected.error().code() != Errc::unavailable || second.count() == 0) return connected;
+  auto refused = attempt(rbd_monhosts_v2(access), second);
   if (!refused && refused.error().code() == Errc::permission_denied) return refused;
   return connected;
 }
