@@ -171,6 +171,18 @@ TEST_CASE("header bytes of both versions are understood, and broken ones are not
   CHECK(detail::decode_rbd_text("\x03\0\0\0abc"s) == "abc");
   CHECK(detail::decode_rbd_text("\x04\0\0\0abc"s).empty());
   CHECK(detail::decode_rbd_snapshot_name(framed(8, "\x07\0\0\0\0\0\0\0\x02\0\0\0s1rest"s)) == "s1");
+  // As 16.2.15 writes it: an id, the name, a size, the protection, and more.
+  const auto snapshot = [](char compatible, char status) {
+    return detail::decode_rbd_snapshot("\x08"s + compatible + "\x23\0\0\0"s + "\x05\0\0\0\0\0\0\0"s + "\x03\0\0\0unp"s +
+                                       "\0\0\x80\0\0\0\0\0"s + status + "\0\0\0\0\0\0\0\0"s);
+  };
+  REQUIRE(snapshot('\x08', '\0'));
+  CHECK(snapshot('\x08', '\0')->name == "unp");
+  CHECK_FALSE(snapshot('\x08', '\0')->is_protected);
+  CHECK_FALSE(snapshot('\x08', '\x01')->is_protected);
+  CHECK(snapshot('\x08', '\x02')->is_protected);
+  CHECK_FALSE(snapshot('\x01', '\x02'));  // older ones have more before the protection
+  CHECK_FALSE(detail::decode_rbd_snapshot("\x08\x08\x23\0\0\0\x05"s));
   CHECK(detail::rbd_snapshot_key(0x1f) == "snapshot_000000000000001f");
 }
 

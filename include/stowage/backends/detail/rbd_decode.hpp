@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace stowage::detail {
 
@@ -104,6 +105,27 @@ inline std::string decode_rbd_snapshot_name(std::string_view bytes) {
   in.number(8);
   std::string name = in.text();
   return in.good() ? name : std::string{};
+}
+
+struct RbdDecodedSnapshot {
+  std::string name;
+  bool is_protected = false;
+};
+
+/// The same value, for its protection. Nothing: it does not parse, or is of before Nautilus.
+inline std::optional<RbdDecodedSnapshot> decode_rbd_snapshot(std::string_view bytes) {
+  constexpr std::uint64_t nautilus = 8;
+  constexpr std::uint64_t status_protected = 2;  // 1: on the way from it
+  RbdBytes in{bytes};
+  in.number(1);
+  const bool known = in.number(1) >= nautilus;
+  in.number(4);
+  in.number(8);
+  std::string name = in.text();
+  in.number(8);
+  const bool is_protected = in.number(1) == status_protected;
+  if (!in.good() || !known) return std::nullopt;
+  return RbdDecodedSnapshot{std::move(name), is_protected};
 }
 
 /// A text by itself: the values of the directory, and the object `rbd_id.<name>`.

@@ -4,6 +4,7 @@
 #include <rados/librados.h>
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <stowage/core/handle.hpp>
@@ -18,6 +19,7 @@ struct RbdOmapQuery {
   ::rados_ioctx_t io = nullptr;  ///< null: a place that could not be opened, nothing is there
   std::string object;
   std::vector<std::string> keys;  ///< none: only asks whether the object is there
+  std::string prefix{};           ///< if it is not empty: the first thousand keys that begin so, instead of `keys`
 };
 
 struct RbdOmapAnswer {
@@ -45,7 +47,12 @@ class RbdOmapRead {
       keys.push_back(key.data());
       lengths.push_back(key.size());
     }
-    ::rados_read_op_omap_get_vals_by_keys2(op_.get(), keys.data(), keys.size(), lengths.data(), &values_, &code_);
+    if (query.prefix.empty()) {
+      ::rados_read_op_omap_get_vals_by_keys2(op_.get(), keys.data(), keys.size(), lengths.data(), &values_, &code_);
+    } else {
+      constexpr std::uint64_t most = 1000;
+      ::rados_read_op_omap_get_vals2(op_.get(), "", query.prefix.c_str(), most, &values_, nullptr, &code_);
+    }
     ::rados_completion_t completion = nullptr;
     ::rados_aio_create_completion2(nullptr, nullptr, &completion);
     completion_.reset(completion);
