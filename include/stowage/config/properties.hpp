@@ -136,6 +136,11 @@ constexpr const ConfigType* find_config_type(std::string_view name) noexcept {
   return nullptr;
 }
 
+/// The types whose properties are known here.
+constexpr std::span<const ConfigType> config_types() noexcept { return detail::config_types; }
+/// The properties that each of them has besides its own.
+constexpr std::span<const ConfigRule> common_config_rules() noexcept { return detail::common_rules; }
+
 /// The items of a list: cut at commas, semicolons and blanks, or at NULs where there are any. None is empty.
 inline std::vector<std::string> split_config_list(std::string_view text) {
   const bool by_nul = text.find('\0') != text.npos;

@@ -105,6 +105,7 @@ class StorageConfigFile {
     file.document_ = ConfigDocument::parse(std::move(text));
     file.problems_ = file.document_.problems();
     const std::vector<bool> replaced = file.find_replaced();
+    file.storages_.reserve(replaced.size());
     for (std::size_t i = 0; i < replaced.size(); ++i) {
       if (!replaced[i]) file.read(i);
     }
