@@ -222,3 +222,108 @@ TEST_CASE("stowctl: a result that cannot be written is no success") {
   const std::string command = "'" STOWAGE_TEST_STOWCTL "' features >/dev/full 2>/dev/null";
   CHECK(WEXITSTATUS(std::system(command.c_str())) == 1);  // NOLINT(concurrency-mt-unsafe)
 }
+
+TEST_CASE("stowctl add, set, remove: only what was asked for differs, and the section is shown") {
+  const std::string house =
+      "# our storages, by hand\n\ndir: local\n\tpath /var/lib/vz\n\n# a plugin of ours\nlinstor: odd\n\tcontroller "
+      "x\n\n"
+      "rbd: ceph\n    pool   one   \n\t# do not touch\n    krbd\n\nlvmthin: broken\n\tvgname pve\n";
+  const Stowctl stowctl{house};
+  const json added = stowctl.ask({"add", "lvmthin", "thin", "--vgname", "pve", "--thinpool", "data", "--nodes", "b,a"});
+  CHECK(added == json{{"storage", "thin"},
+                      {"type", "lvmthin"},
+                      {"thinpool", "data"},
+                      {"vgname", "pve"},
+                      {"nodes", "a,b"},
+                      {"content", "images,rootdir"},
+                      {"shared", false}});
+  const std::string with_thin = house + "\nlvmthin: thin\n\tthinpool data\n\tvgname pve\n\tnodes a,b\n\n";
+  CHECK(stowctl.read("storage.cfg") == with_thin);
+  CHECK(stowctl.refused(4, {"add", "rbd", "ceph"})["code"] == "already_exists");
+
+  const Run set = stowctl({"set", "ceph", "--pool", "two", "--namespace", "n", "--delete", "krbd"});
+  CHECK(set.status == 0);
+  CHECK(set.out == "rbd: ceph\n\tpool two\n\tnamespace n\n\tcontent images\n\tshared true\n");
+  std::string after = with_thin;
+  after.replace(after.find("pool   one"), 10, "pool   two");
+  after.replace(after.find("    krbd\n"), 9, "    namespace n\n");
+  CHECK(stowctl.read("storage.cfg") == after);
+
+  CHECK(stowctl.ask({"remove", "thin"}) == json{{"removed", "thin"}});
+  CHECK(stowctl({"remove", "broken"}).out == "Removed storage 'broken'\n");
+  after = after.substr(0, after.find("lvmthin: broken"));
+  CHECK(stowctl.read("storage.cfg") == after);
+  CHECK(stowctl.refused(3, {"remove", "thin"})["code"] == "not_found");
+  CHECK(stowctl.refused(5, {"remove", "local"})["code"] == "not_supported");
+}
+
+TEST_CASE("stowctl add, set, remove: a dry run shows the difference, and makes none") {
+  const std::string text = "rbd: ceph\n\tpool one\n";
+  const Stowctl stowctl{text};
+  const Run set = stowctl({"--dry-run", "set", "ceph", "--pool", "two"});
+  CHECK(set.status == 0);
+  CHECK(set.out == "@@ -2 +2 @@ rbd: ceph\n-\tpool one\n+\tpool two\n");
+  const json add = stowctl.ask({"--dry-run", "add", "rbd", "more"});
+  CHECK(add["dry_run"] == true);
+  CHECK(add["diff"] == "@@ -2,0 +3,3 @@ rbd: ceph\n+\n+rbd: more\n+\n");
+  CHECK(stowctl({"--dry-run", "remove", "ceph"}).out == "@@ -1,2 +0,0 @@ rbd: ceph\n-rbd: ceph\n-\tpool one\n");
+  CHECK(stowctl({"--dry-run", "set", "ceph", "--pool", "one"}).out.starts_with("nothing would change"));
+  CHECK(stowctl.read("storage.cfg") == text);
+  CHECK_FALSE(std::filesystem::exists(stowctl.file("storage.cfg.lock")));
+}
+
+TEST_CASE("stowctl add, set: a switch may stand alone, and has the names that pvesm knows") {
+  const Stowctl stowctl;
+  CHECK(stowctl.ask({"add", "rbd", "ceph", "--krbd", "--pool", "p"})["krbd"] == true);
+  for (const char* off : {"0", "off", "NO", "False"}) {
+    CHECK(stowctl.ask({"set", "ceph", "--krbd", off})["krbd"] == false);
+    CHECK(stowctl.ask({"set", "ceph", "--krbd", "yes"})["krbd"] == true);
+  }
+  CHECK(stowctl.refused(2, {"set", "ceph", "--krbd", "maybe"})["code"] == "parse_failed");
+  CHECK(stowctl.ask({"set", "ceph", "--disable"})["disable"] == true);
+  CHECK(stowctl.read("storage.cfg") == "rbd: ceph\n\tkrbd 1\n\tpool p\n\tdisable\n\n");
+  CHECK_FALSE(stowctl.ask({"set", "ceph", "--disable", "off"}).contains("disable"));
+}
+
+TEST_CASE("stowctl set, remove: the digest of another file is a conflict, wrong usage is 2") {
+  const Stowctl stowctl{
+      "rbd: ceph\n\niscsi: san\n\tportal nas\n\ttarget iqn.2001-04.com.example:t1\n\nlvm: top\n\tvgname "
+      "v1\n\tbase san:0.0.1.x\n"};
+  const std::string digest = stowctl.ask({"config", "check"})["digest"];
+  CHECK(stowctl.ask({"set", "ceph", "--pool", "p", "--digest", digest})["pool"] == "p");
+  CHECK(stowctl.refused(7, {"set", "ceph", "--pool", "q", "--digest", digest})["code"] == "conflict");
+  CHECK(stowctl.refused(7, {"remove", "ceph", "--digest", digest})["code"] == "conflict");
+  CHECK(stowctl.refused(7, {"remove", "san"})["code"] == "in_use");
+  CHECK(stowctl.refused(2, {"set", "san", "--portal", "other"})["code"] == "invalid_argument");
+  CHECK(stowctl.refused(2, {"set", "ceph", "--pool", "q", "--delete", "pool"})["code"] == "invalid_argument");
+  CHECK(stowctl.refused(2, {"set", "ceph", "--nonsense", "q"})["code"] == "invalid_argument");
+  CHECK(stowctl.refused(2, {"add", "lvmthin", "thin", "--vgname", "pve"})["code"] == "invalid_argument");
+  CHECK(stowctl.refused(2, {"add", "rbd", "x"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(3, {"--config", "/nonexistent", "set", "ceph"})["code"] == "not_found");
+}
+
+TEST_CASE("stowctl add, set: keys come from files, and are never shown") {
+  Stowctl stowctl;
+  stowctl.write("key", "[client.joe]\n\tkey = AQBzdGVwaGVuIGlzIG5vdCBhIGtleQ==\n");
+  stowctl.write("chap", "user=joe\npassword=verysecretword\n");
+  const Run add =
+      stowctl({"add", "rbd", "far", "--monhost", "10.0.0.1", "--username", "joe", "--keyring", stowctl.file("key")});
+  CHECK(add.status == 0);
+  CHECK(add.err.empty());
+  CHECK(add.out.find("AQB") == std::string::npos);
+  CHECK(stowctl.read("priv/ceph/far.keyring") == stowctl.read("key"));
+  const Run san = stowctl({"add", "iscsidirect", "san", "--portal", "nas", "--target", "iqn.2001-04.com.example:t1",
+                           "--chap", stowctl.file("chap")});
+  CHECK(san.status == 0);
+  CHECK(stowctl.read("priv/iscsi/san.chap").ends_with(stowctl.read("chap")));
+  CHECK(stowctl.read("storage.cfg").find("secret") == std::string::npos);
+  CHECK(stowctl.refused(3, {"set", "far", "--keyring", stowctl.file("none")})["code"] == "not_found");
+  CHECK(stowctl.refused(2, {"set", "far", "--chap", stowctl.file("chap")})["code"] == "parse_failed");
+  CHECK(stowctl({"set", "san", "--delete", "chap"}).status == 0);
+  CHECK_FALSE(std::filesystem::exists(stowctl.file("priv/iscsi/san.chap")));
+  CHECK(stowctl({"set", "far", "--delete", "keyring"}).status == 0);
+  CHECK_FALSE(std::filesystem::exists(stowctl.file("priv/ceph/far.keyring")));
+  const Run none = stowctl({"add", "rbd", "more", "--monhost", "10.0.0.2"});
+  CHECK(none.status == 0);
+  CHECK(none.err.find("without authentication") != std::string::npos);
+}
