@@ -53,8 +53,8 @@ Data noise(std::size_t size) {
 
 Data with_size(std::uint64_t size, const Data& data) {
   const auto header = detail::little_endian(size);
-  Data all(header.begin(), header.end());
-  all.insert(all.end(), data.begin(), data.end());
+  Data all(header.size() + data.size());  // not `insert`: g++ 12 sees it go out of bounds
+  std::copy(data.begin(), data.end(), std::copy(header.begin(), header.end(), all.begin()));
   return all;
 }
 
