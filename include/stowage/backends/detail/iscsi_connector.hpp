@@ -1,20 +1,18 @@
 #pragma once
 // How an IscsiDirect storage gets a session: who we are, the secrets, and the portals one after the other.
 
-#include <fcntl.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stowage/backends/detail/chap_file.hpp>
 #include <stowage/backends/detail/iscsi_resolve.hpp>
 #include <stowage/backends/detail/iscsi_session.hpp>
 #include <stowage/backends/detail/iscsi_text.hpp>
@@ -27,31 +25,6 @@
 #include <vector>
 
 namespace stowage::detail {
-
-/// The content of a small file; nothing when there is none. With `secret`, others must not be able to read it.
-/// Errors: permission_denied, unavailable.
-inline Result<std::optional<std::string>> read_small_file(const std::string& path, bool secret) {
-  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  if (!file && (errno == ENOENT || errno == ENOTDIR)) return std::optional<std::string>{};
-  struct ::stat about {};
-  if (!file || ::fstat(file.get(), &about) != 0) {
-    const std::error_code native = native_errno(errno);
-    const bool refused = native.value() == EACCES || native.value() == EPERM;
-    return fail(refused ? Errc::permission_denied : Errc::unavailable, "cannot read " + path + ": " + native.message(),
-                native);
-  }
-  if (secret && (!S_ISREG(about.st_mode) || (about.st_mode & 077U) != 0)) {
-    return fail(
-        Error{Errc::permission_denied, path + " holds a secret, but others than its owner have access to it"}.advise(
-            "chmod 600 " + path));
-  }
-  std::array<char, 16384> buffer{};
-  const ::ssize_t length = ::read(file.get(), buffer.data(), buffer.size());
-  if (length < 0) return fail(Errc::unavailable, "cannot read " + path + ": " + native_errno(errno).message());
-  std::optional<std::string> text{std::in_place, buffer.data(), static_cast<std::size_t>(length)};
-  ::explicit_bzero(buffer.data(), buffer.size());
-  return text;
-}
 
 /// The name of this host as an initiator: the one that open-iscsi has, or else a stable one of our own.
 inline std::string host_initiator_name() {
@@ -78,7 +51,7 @@ class IscsiConnector {
   IscsiConnector(const StorageId& id, IscsiDirectConfig config, OpenOptions options)
       : config_{std::move(config)},
         options_{std::move(options)},
-        chap_file_{options_.priv + "/iscsi/" + id.str() + ".chap"},
+        chap_file_{iscsi_chap_file(options_.priv, id)},
         initiator_{host_initiator_name()} {
     portals_.push_back(config_.portal);
     portals_.insert(portals_.end(), config_.more_portals.begin(), config_.more_portals.end());
@@ -88,17 +61,8 @@ class IscsiConnector {
   [[nodiscard]] const OpenOptions& options() const noexcept { return options_; }
   [[nodiscard]] const std::string& initiator() const noexcept { return initiator_; }
 
-  /// What stands in the .chap file just now; nothing when there is none.
-  /// Errors: permission_denied, parse_failed, unavailable.
-  [[nodiscard]] Result<std::optional<IscsiChap>> chap() const {
-    auto text = read_small_file(chap_file_, true);
-    if (!text) return fail(std::move(text.error()));
-    if (!*text) return std::optional<IscsiChap>{};
-    auto chap = parse_iscsi_chap(**text);
-    ::explicit_bzero((*text)->data(), (*text)->size());
-    if (!chap) return fail(std::move(chap.error()).during(chap_file_));
-    return std::optional<IscsiChap>{*std::move(chap)};
-  }
+  /// What stands in the .chap file just now; nothing when there is none. Errors: as `read_iscsi_chap`.
+  [[nodiscard]] Result<std::optional<IscsiChap>> chap() const { return read_iscsi_chap(chap_file_); }
 
   /// A session. Each portal, and each address of its name, has its share of the time, so that a dead one does not use
   /// up that of the others. The portal that answered last time comes first.

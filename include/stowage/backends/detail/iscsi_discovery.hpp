@@ -5,6 +5,7 @@
 #include <chrono>
 #include <memory>
 #include <stowage/backends/detail/iscsi_connector.hpp>
+#include <stowage/backends/detail/target_list.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/net.hpp>
 #include <stowage/storage_config.hpp>
@@ -13,15 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace stowage {
-
-/// A target, and the portals at which it says it can be reached.
-struct IscsiTarget {
-  Iqn target;
-  std::vector<Portal> portals;
-};
-
-namespace detail {
+namespace stowage::detail {
 
 /// Asks a portal for its targets (SendTargets), sorted by name. Discovery has no CHAP: targets protect the login.
 /// Errors: unavailable, timed_out, cancelled, permission_denied (the portal refuses discovery).
@@ -44,25 +37,10 @@ namespace detail {
   }
   if (!session) return fail(std::move(session.error()));
 
-  std::vector<IscsiTarget> targets;
-  const auto add = [&](std::string_view name, std::string_view address) {
-    const auto target = Iqn::parse(name);
-    if (!target) return;
-    auto known =
-        std::find_if(targets.begin(), targets.end(), [&](const IscsiTarget& t) { return t.target == *target; });
-    if (known == targets.end()) known = targets.insert(known, IscsiTarget{*target, {}});
-    // "10.0.0.1:3260,1": the number of the portal group is of no use here
-    const auto at = Portal::parse(address.substr(0, address.rfind(',')));
-    if (at && std::find(known->portals.begin(), known->portals.end(), *at) == known->portals.end()) {
-      known->portals.push_back(*at);
-    }
-  };
+  IscsiTargetList targets;
+  const auto add = [&](std::string_view name, std::string_view address) { targets.add(name, address); };
   if (auto good = (*session)->send_targets(deadline, add); !good) return fail(std::move(good.error()));
-  for (IscsiTarget& target : targets) std::sort(target.portals.begin(), target.portals.end());
-  std::sort(targets.begin(), targets.end(),
-            [](const IscsiTarget& a, const IscsiTarget& b) { return a.target < b.target; });
-  return targets;
+  return std::move(targets).sorted();
 }
 
-}  // namespace detail
-}  // namespace stowage
+}  // namespace stowage::detail

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <stop_token>
+#include <stowage/backends/detail/chap_file.hpp>
 #include <stowage/backends/detail/iscsi_command.hpp>
 #include <stowage/backends/detail/iscsi_text.hpp>
 #include <stowage/core/error.hpp>

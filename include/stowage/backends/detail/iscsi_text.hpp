@@ -1,13 +1,11 @@
 #pragma once
-// Texts of the IscsiDirect backend: LUN numbers, QEMU's URL, the CHAP file, initiator names, libiscsi's login errors.
-// Pure functions, no libiscsi.
+// Texts of the IscsiDirect backend: LUN numbers, QEMU's URL, initiator names, libiscsi's login errors. Pure functions,
+// no libiscsi.
 
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <stowage/core/error.hpp>
 #include <stowage/core/net.hpp>
-#include <stowage/core/secret.hpp>
 #include <stowage/core/text.hpp>
 #include <string>
 #include <string_view>
@@ -44,60 +42,6 @@ inline Result<std::uint16_t> iscsi_lun_from(std::string_view digits) {
 inline std::string iscsi_url(const Portal& portal, const Iqn& target, std::string_view digits, std::uint16_t number) {
   return "iscsi://" + portal.str() + "/" + target.str() + "/" +
          (number < 256 ? std::string{digits} : std::to_string(iscsi_wire_lun(number)));
-}
-
-/// Who we are (and, for mutual CHAP, who the target must be).
-struct IscsiChap {
-  std::string user;
-  Secret password;
-  std::string user_in;
-  Secret password_in;
-
-  [[nodiscard]] bool mutual() const noexcept { return !user_in.empty(); }
-};
-
-/// Reads `user=`, `password=`, and for mutual CHAP `user_in=`, `password_in=`, one a line; empty lines and lines with
-/// `#` are skipped. What stands behind the `=` is taken as it is. No error repeats a line: it may be a password.
-/// Errors: parse_failed.
-inline Result<IscsiChap> parse_iscsi_chap(std::string_view text) {
-  std::string user;
-  std::string user_in;
-  std::optional<Secret> password;
-  std::optional<Secret> password_in;
-  std::size_t number = 0;
-  while (!text.empty()) {
-    const std::size_t end = text.find('\n');
-    std::string_view line = text.substr(0, end);
-    text.remove_prefix(end == text.npos ? text.size() : end + 1);
-    ++number;
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (line.empty() || line.front() == '#') continue;
-
-    const auto bad = [&](std::string_view why) {
-      return fail(Errc::parse_failed, "line " + std::to_string(number).append(" ").append(why));
-    };
-    const std::size_t equals = line.find('=');
-    if (equals == line.npos) return bad("is not KEY=VALUE");
-    const std::string_view key = line.substr(0, equals);
-    const std::string_view value = line.substr(equals + 1);
-    // libiscsi cuts off what goes beyond 255 bytes, and takes C strings
-    if (value.empty() || value.size() > 255 || !printable(value)) return bad("has no usable value (1 to 255 bytes)");
-    if (key == "user" && user.empty()) {
-      user = value;
-    } else if (key == "user_in" && user_in.empty()) {
-      user_in = value;
-    } else if (key == "password" && !password) {
-      password.emplace(std::string{value});
-    } else if (key == "password_in" && !password_in) {
-      password_in.emplace(std::string{value});
-    } else {
-      return bad("has an unknown key, or one that was there before; known are user, password, user_in, password_in");
-    }
-  }
-  if (user.empty() || !password) return fail(Errc::parse_failed, "user= and password= are needed");
-  if (user_in.empty() != !password_in) return fail(Errc::parse_failed, "user_in= and password_in= go together");
-  return IscsiChap{std::move(user), *std::move(password), std::move(user_in),
-                   password_in ? *std::move(password_in) : Secret{}};
 }
 
 /// The name in a text like /etc/iscsi/initiatorname.iscsi; nothing when there is none.
