@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <stop_token>
+#include <stowage/core/bytes.hpp>
 #include <stowage/core/net.hpp>
 #include <stowage/features.hpp>
 #include <string>
@@ -67,6 +68,14 @@ inline const CommonConfig& common(const AnyConfig& config) noexcept {
   return std::visit([](const auto& c) -> const CommonConfig& { return c.common; }, config);
 }
 
+/// How full a thin pool may become, in percent of it: what would pass a limit is refused with `no_space`. Zero is no
+/// limit, the default.
+struct ThinLimits {
+  unsigned data = 0;         ///< of the pool's data that is written
+  unsigned metadata = 0;     ///< of its metadata
+  unsigned provisioned = 0;  ///< of its size that volumes and snapshots may grow to: 100 is no overcommitment
+};
+
 /// What the program, not the configuration, decides about a storage.
 struct OpenOptions {
   /// The deadline of one answer: of a connect, of a monitor, OSD or target.
@@ -77,6 +86,12 @@ struct OpenOptions {
   std::string priv = "/etc/pve/priv";
   /// The configuration of the cluster that an rbd storage without `monhost` belongs to.
   std::string ceph_conf = "/etc/pve/ceph.conf";
+  /// For lvmthin: new volumes, clones, imports and rollbacks.
+  ThinLimits limits{};
+  /// For lvmthin: how many bytes a second a removal discards. Zero: as fast as it goes.
+  Bytes discard_rate{};
+  /// Where verbs of several steps on this host lock their volume.
+  std::string lock_folder = "/run/lock/stowage";
 };
 
 }  // namespace stowage

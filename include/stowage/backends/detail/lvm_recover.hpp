@@ -1,0 +1,103 @@
+#pragma once
+// What died half way: found by its traces, finished or undone.
+
+#include <chrono>
+#include <stowage/backends/detail/lvm_pool.hpp>
+#include <stowage/backends/detail/lvm_remove.hpp>
+#include <stowage/backends/detail/lvm_rename.hpp>
+#include <stowage/backends/detail/lvm_rollback.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace stowage::detail {
+
+/// One volume's unfinished verb. Says what was done; nothing, when there was nothing any more.
+template <CommandRunner Runner>
+Result<std::string> lvm_finish(const LvmTools<Runner>& tools, const LvmView& view, const std::string& volume,
+                               const std::string& verb) {
+  const auto said = [](std::string text) { return [text = std::move(text)] { return text; }; };
+  if (verb == "rollback") return lvm_settle_rollback(tools, view, volume);
+  const LvmVolume* lv = view.find(volume);
+  if (lv == nullptr) return std::string{};
+  if (verb == "import" || verb == "remove") {
+    const std::string text = verb == "import" ? "removed a half import" : "finished its removal";
+    return lvm_remove_locked(tools, *VolumeName::parse(volume), {.snapshots = true, .trash = false}, {})
+        .map(said(text));
+  }
+  if (verb == "template") {
+    const std::string to = template_name(*VolumeName::parse(volume)).str();
+    return lvm_finish_template(tools, volume, to).map(said("made it the template '" + to + "'"));
+  }
+  if (verb == "rename") {
+    const std::string intent = lv->tag(lvm_intent_tag).value_or(std::string{});
+    const auto parts = lvm_split(intent, '/');
+    if (parts.size() == 3 && parts[1] == volume) {
+      return lvm_undo_rename(tools, view, volume, std::string{parts[2]})
+          .map(said("undid a renaming that had not begun"));
+    }
+    if (parts.size() == 3 && parts[2] == volume) {
+      return lvm_finish_rename(tools, view, *lv, std::string{parts[1]})
+          .map(said("finished the renaming of its snapshots"));
+    }
+  }
+  return fail(Error{Errc::not_supported, "unknown intent '" + verb + "' on '" + volume + "'"}.advise(
+      "it may be of a newer stowage"));
+}
+
+/// Leaves alone what somebody is at: who holds the lock, or has the volume open.
+template <CommandRunner Runner>
+Result<std::vector<Recovered>> lvm_recover(const LvmTools<Runner>& tools) {
+  const auto all = lvm_view(tools);
+  if (!all) return fail(all.error());
+  std::vector<Recovered> recovered;
+  for (const LvmIntent& intent : lvm_intents(*all)) {
+    const auto name = VolumeName::parse(intent.volume);
+    if (!name) continue;
+    const auto lock = lvm_lock(tools, *name, std::chrono::milliseconds{0});
+    if (!lock && lock.error().code() == Errc::in_use) continue;
+    if (!lock) return fail(lock.error());
+    // It may have been finished since, or be missing in the middle of a rollback.
+    const auto view = lvm_view(tools);
+    if (!view) return fail(view.error());
+    if (const auto free = lvm_free(tools, *view, intent.volume); !free) {
+      if (free.error().code() == Errc::in_use) continue;
+      return fail(free.error());
+    }
+    for (const LvmIntent& now : lvm_intents(*view)) {
+      if (now.volume != intent.volume) continue;
+      auto done = lvm_finish(tools, *view, now.volume, now.verb);
+      if (!done) return fail(std::move(done.error()).about(tools.config().vgname + "/" + now.volume));
+      if (!done->empty()) recovered.push_back({now.volume, *std::move(done)});
+    }
+  }
+  return recovered;
+}
+
+/// Unfinished verbs, snapshots that are nobody's or anybody's, and what is wrong with the pool.
+template <CommandRunner Runner>
+Result<std::vector<Finding>> lvm_check(const LvmTools<Runner>& tools) {
+  const auto view = lvm_view(tools);
+  if (!view) return fail(view.error());
+  const auto pool = view->pool();
+  if (!pool) return fail(pool.error());
+  std::vector<Finding> findings = lvm_check_pool(tools, lvm_thin_pool(view->report(), **pool));
+  for (const LvmIntent& intent : lvm_intents(*view)) {
+    findings.push_back({intent.volume, "unfinished: " + intent.verb, "if nobody is at it, recover finishes it"});
+  }
+  for (const LvmVolume& lv : view->report().volumes) {
+    if (!view->ours(lv) || lv.hidden || !lv.name.starts_with(lvm_snapshot_prefix)) continue;
+    const std::vector<std::string> owners = view->owners(lv);
+    const bool orphan = owners.empty() || view->find(owners.front()) == nullptr;
+    if (orphan) {
+      findings.push_back(
+          {lv.name, "a snapshot whose volume is not there", "if nobody needs it: lvremove " + tools.spec(lv.name)});
+    } else if (owners.size() > 1) {
+      findings.push_back({lv.name, "may be a snapshot of '" + owners[0] + "' or of '" + owners[1] + "'",
+                          "say it: lvchange --addtag " + std::string{lvm_of_tag} + "<volume> " + tools.spec(lv.name)});
+    }
+  }
+  return findings;
+}
+
+}  // namespace stowage::detail

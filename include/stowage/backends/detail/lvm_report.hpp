@@ -1,0 +1,216 @@
+#pragma once
+// What `lvs` says: one line for a logical volume, and all that we ever ask about it in that line. Pure functions.
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <optional>
+#include <stowage/core/bytes.hpp>
+#include <stowage/core/error.hpp>
+#include <stowage/core/text.hpp>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace stowage::detail {
+
+/// The columns of `lvs -o`, in the order of `parse_lvm_line`. Tags stand last, and no name or tag can hold the
+/// separator: LVM allows [A-Za-z0-9+_.-] in names, and also /=!:&# in tags.
+inline constexpr std::array<std::string_view, 24> lvm_columns{
+    "vg_name",  "vg_uuid",         "vg_extent_size",  "lv_name",      "lv_uuid",          "lv_size",
+    "lv_attr",  "pool_lv",         "origin",          "data_percent", "metadata_percent", "lv_metadata_size",
+    "lv_time",  "transaction_id",  "thin_id",         "seg_monitor",  "lv_when_full",     "zero",
+    "discards", "kernel_discards", "lv_check_needed", "chunk_size",   "vg_free",          "lv_tags"};
+inline constexpr char lvm_separator = '|';
+
+/// A share in hundredths of a percent, as exact as LVM tells it.
+struct LvmPercent {
+  unsigned hundredths = 0;
+
+  /// Rounded down.
+  [[nodiscard]] constexpr Bytes of(Bytes whole) const noexcept {
+    return Bytes{whole.count / 10000 * hundredths + whole.count % 10000 * hundredths / 10000};
+  }
+  friend constexpr auto operator<=>(LvmPercent, LvmPercent) = default;
+};
+
+/// One logical volume, of any kind.
+struct LvmVolume {
+  std::string vg;
+  std::string vg_uuid;
+  std::string name;
+  std::string uuid;
+  std::string attr;
+  std::string pool;
+  std::string origin;
+  Bytes extent{};
+  Bytes size{};
+  Bytes metadata_size{};
+  Bytes chunk{};
+  Bytes vg_free{};
+  std::optional<LvmPercent> data;  ///< known while it is active
+  std::optional<LvmPercent> metadata;
+  std::optional<std::int64_t> ctime;  ///< seconds since 1970
+  std::optional<std::uint64_t> transaction;
+  std::uint64_t thin_id = 0;
+  bool hidden = false;  ///< LVM's own, or a snapshot that waits to be merged
+  std::string monitor;
+  std::string when_full;
+  std::string zero;
+  std::string discards;
+  std::string kernel_discards;
+  std::string check_needed;
+  std::vector<std::string> tags;
+
+  // lv_attr, see lvs(8)
+  [[nodiscard]] bool is_pool() const noexcept { return flag(0) == 't'; }
+  /// O and S: a merge waits for the next activation.
+  [[nodiscard]] bool is_thin() const noexcept {
+    return !pool.empty() && (flag(0) == 'V' || flag(0) == 'O' || flag(0) == 'S');
+  }
+  [[nodiscard]] bool is_merging() const noexcept { return flag(0) == 'S'; }
+  [[nodiscard]] bool read_only() const noexcept { return flag(1) == 'r'; }
+  [[nodiscard]] bool active() const noexcept { return flag(4) == 'a'; }
+  [[nodiscard]] bool open() const noexcept { return flag(5) == 'o'; }
+  [[nodiscard]] char health() const noexcept { return flag(8); }
+  [[nodiscard]] bool skips_activation() const noexcept { return flag(9) == 'k'; }
+
+  /// What stands behind `key` in its tag, `stowage.of=vm-1-x` for one.
+  [[nodiscard]] std::optional<std::string> tag(std::string_view key) const {
+    for (const std::string& tag : tags) {
+      if (tag.starts_with(key)) return tag.substr(key.size());
+    }
+    return std::nullopt;
+  }
+
+ private:
+  [[nodiscard]] char flag(std::size_t at) const noexcept { return at < attr.size() ? attr[at] : '-'; }
+};
+
+constexpr std::string_view lvm_trim(std::string_view text) noexcept {
+  while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
+  while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
+  return text;
+}
+
+inline std::vector<std::string_view> lvm_split(std::string_view text, char separator) {
+  std::vector<std::string_view> parts;
+  for (;;) {
+    const std::size_t end = text.find(separator);
+    parts.push_back(lvm_trim(text.substr(0, end)));
+    if (end == text.npos) return parts;
+    text.remove_prefix(end + 1);
+  }
+}
+
+template <class Integer>
+std::optional<Integer> lvm_number(std::string_view text) noexcept {
+  Integer number{};
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (text.empty() || code != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return number;
+}
+
+/// "33.33", as LVM writes it; nothing for what is empty or no percentage.
+inline std::optional<LvmPercent> lvm_percent(std::string_view text) noexcept {
+  const std::size_t point = text.find('.');
+  const auto whole = lvm_number<unsigned>(text.substr(0, point));
+  std::string_view rest = point == text.npos ? std::string_view{} : text.substr(point + 1);
+  if (!whole || *whole > 100 || !all_of(rest, is_digit)) return std::nullopt;
+  unsigned cents = 0;
+  for (std::size_t at = 0; at < 2; ++at) cents = cents * 10 + (at < rest.size() ? unsigned(rest[at] - '0') : 0U);
+  return LvmPercent{*whole * 100 + cents};
+}
+
+/// A name as `lvs -a` writes it: hidden volumes stand in brackets.
+constexpr std::string_view lvm_bare_name(std::string_view name) noexcept {
+  return name.starts_with('[') && name.ends_with(']') && name.size() > 2 ? name.substr(1, name.size() - 2) : name;
+}
+
+/// Takes one line of `lvs` apart.
+/// Errors: corrupt, with the line.
+inline Result<void> parse_lvm_line(std::string_view line, LvmVolume& volume) {
+  const auto bad = [&](const std::string& why) {
+    return fail(Errc::corrupt, "lvs wrote a line that cannot be understood, " + why + ": '" + std::string{line} + "'");
+  };
+  std::array<std::string_view, lvm_columns.size()> field;
+  std::string_view rest = line;
+  for (std::size_t column = 0; column < field.size(); ++column) {
+    const std::size_t end = rest.find(lvm_separator);
+    if ((end == rest.npos) != (column + 1 == field.size())) return bad("it has not the columns that were asked for");
+    field[column] = lvm_trim(rest.substr(0, end));
+    if (end != rest.npos) rest.remove_prefix(end + 1);
+  }
+  const auto size = lvm_number<std::uint64_t>(field[5]);
+  const auto extent = lvm_number<std::uint64_t>(field[2]);
+  if (!size || !extent || *extent == 0) return bad("sizes are no numbers");
+  if (field[6].size() < 6) return bad("the attributes are too short");
+  const auto bytes = [](std::string_view text) { return Bytes{lvm_number<std::uint64_t>(text).value_or(0)}; };
+  volume.vg = field[0];
+  volume.vg_uuid = field[1];
+  volume.extent = Bytes{*extent};
+  volume.name = lvm_bare_name(field[3]);
+  volume.hidden = volume.name.size() != field[3].size();
+  volume.uuid = field[4];
+  volume.size = Bytes{*size};
+  volume.attr = field[6];
+  volume.pool = lvm_bare_name(field[7]);
+  volume.origin = lvm_bare_name(field[8]);
+  volume.data = lvm_percent(field[9]);
+  volume.metadata = lvm_percent(field[10]);
+  volume.metadata_size = bytes(field[11]);
+  volume.ctime = lvm_number<std::int64_t>(field[12]);
+  volume.transaction = lvm_number<std::uint64_t>(field[13]);
+  volume.thin_id = lvm_number<std::uint64_t>(field[14]).value_or(0);
+  volume.monitor = field[15];
+  volume.when_full = field[16];
+  volume.zero = field[17];
+  volume.discards = field[18];
+  volume.kernel_discards = field[19];
+  volume.check_needed = field[20];
+  volume.chunk = bytes(field[21]);
+  volume.vg_free = bytes(field[22]);
+  if (field[23].empty()) return {};
+  for (const std::string_view tag : lvm_split(field[23], ',')) {
+    if (!tag.empty()) volume.tags.emplace_back(tag);
+  }
+  return {};
+}
+
+/// All logical volumes that one `lvs` told of, in its order.
+struct LvmReport {
+  std::vector<LvmVolume> volumes;
+
+  [[nodiscard]] const LvmVolume* find(std::string_view name) const noexcept {
+    const auto found = std::find_if(volumes.begin(), volumes.end(), [&](const LvmVolume& v) { return v.name == name; });
+    return found == volumes.end() ? nullptr : &*found;
+  }
+  [[nodiscard]] const LvmVolume* find_uuid(std::string_view uuid) const noexcept {
+    const auto found = std::find_if(volumes.begin(), volumes.end(), [&](const LvmVolume& v) { return v.uuid == uuid; });
+    return found == volumes.end() ? nullptr : &*found;
+  }
+};
+
+/// Takes the output of `lvs` apart. Lines without a name are no volumes; a volume of several segments is told of once.
+/// Errors: corrupt.
+inline Result<LvmReport> parse_lvm_report(std::string_view text) {
+  LvmReport report;
+  std::vector<LvmVolume>& volumes = report.volumes;
+  volumes.reserve(static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) + 1);
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = lvm_trim(text.substr(0, end));
+    text.remove_prefix(std::min(end + 1, text.size()));
+    if (line.empty()) continue;
+    LvmVolume& volume = volumes.emplace_back();
+    if (auto parsed = parse_lvm_line(line, volume); !parsed) return fail(std::move(parsed.error()));
+    const bool nameless = volume.vg.empty() || volume.name.empty();
+    const bool again = volumes.size() > 1 && volumes[volumes.size() - 2].uuid == volume.uuid;
+    if (nameless || again) volumes.pop_back();
+  }
+  return report;
+}
+
+}  // namespace stowage::detail

@@ -1,0 +1,172 @@
+#pragma once
+// A volume gets the content of a snapshot, and its name has the old or the new content at all times.
+//
+// LVM can merge a snapshot into the volume that it was taken of: one transaction gives the snapshot's blocks the name
+// and uuid of the volume, and the volume's own blocks go. What was the snapshot has gone too, so a copy of it is put
+// aside before (`roll_...`), which gets its name behind.
+//
+// But after that LVM does not know any more what the other snapshots were taken of, and merges none of them. For them a
+// writable copy is made (`next_...`), which takes the volume's name, and keeps its identity in a tag. Between the two
+// renamings the volume is missing for whoever looks with other eyes than ours; recovery goes on behind the first one.
+
+#include <stowage/backends/detail/lvm_create.hpp>
+#include <stowage/backends/detail/lvm_intent.hpp>
+#include <stowage/backends/detail/lvm_use.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace stowage::detail {
+
+/// LVM has taken the merge down for the next activation: that is now.
+template <CommandRunner Runner>
+Result<void> lvm_run_merge(const LvmTools<Runner>& tools, const std::string& volume) {
+  if (auto down = lvm_deactivate(tools, {volume}); !down) return down;
+  return tools.change("lvchange", {"-ay", "-K", tools.spec(volume)}, "merging into '" + tools.spec(volume) + "'");
+}
+
+/// The merge is done: the copy becomes the snapshot. (The volume has kept its tags and permissions in it.)
+template <CommandRunner Runner>
+Result<void> lvm_end_merge(const LvmTools<Runner>& tools, const std::string& volume, const LvmVolume& copy,
+                           const std::string& snapshot) {
+  return tools.change("lvrename", {tools.vg(), copy.name, lvm_snapshot_lv(volume, snapshot)},
+                      "giving the snapshot its name back");
+}
+
+/// The copy takes the volume's name, and the old one goes. Each step may have been done before.
+template <CommandRunner Runner>
+Result<void> lvm_end_exchange(const LvmTools<Runner>& tools, const LvmView& view, const std::string& volume,
+                              const LvmVolume& copy) {
+  const LvmVolume* old = lvm_replaced(view, copy);
+  std::string gone = std::string{lvm_gone_prefix} + volume;
+  if (old != nullptr && old->name == volume) {
+    auto moved = tools.change("lvrename", {tools.vg(), volume, gone}, "moving '" + tools.spec(volume) + "' aside");
+    if (!moved) return moved;
+  } else if (old != nullptr) {
+    gone = old->name;
+  }
+  if (copy.name != volume) {
+    auto named = tools.change("lvrename", {tools.vg(), copy.name, volume}, "putting the copy in its place");
+    if (!named) return named;
+  }
+  if (old == nullptr) return {};
+  return tools.change("lvremove", {tools.spec(gone)}, "removing what '" + tools.spec(volume) + "' was");
+}
+
+/// Finishes a rollback that has come to its decisive step, undoes one that has not. Says which.
+template <CommandRunner Runner>
+Result<std::string> lvm_settle_rollback(const LvmTools<Runner>& tools, const LvmView& view, const std::string& volume) {
+  const auto said = [](std::string text) { return [text = std::move(text)] { return text; }; };
+  const LvmAside aside = lvm_aside(view, volume);
+  const LvmVolume* lv = view.find(volume);
+  const std::string finished = "finished the rollback to '" + aside.name + "'";
+  const std::string undone = "undid a rollback to '" + aside.name + "' that had changed nothing yet";
+  if (aside.next != nullptr) {
+    if (lv != nullptr && lvm_replaced(view, *aside.next) == lv) {
+      return tools.change("lvremove", {tools.spec(aside.next->name)}, "undoing a rollback").map(said(undone));
+    }
+    return lvm_end_exchange(tools, view, volume, *aside.next).map(said(finished));
+  }
+  if (aside.snapshot == nullptr) {  // only the old volume is left to be removed
+    if (lv == nullptr || lvm_replaced(view, *lv) == nullptr) return std::string{};
+    return lvm_end_exchange(tools, view, volume, *lv).map(said("removed what a rollback had replaced"));
+  }
+  const LvmVolume* snapshot = view.report().find(lvm_snapshot_lv(volume, aside.name));
+  if (snapshot != nullptr && !snapshot->is_merging()) {
+    return tools.change("lvremove", {tools.spec(aside.snapshot->name)}, "undoing a rollback").map(said(undone));
+  }
+  if (snapshot != nullptr) {
+    if (auto merged = lvm_run_merge(tools, volume); !merged) return fail(std::move(merged.error()));
+  }
+  return lvm_end_merge(tools, volume, *aside.snapshot, aside.name).map(said(finished));
+}
+
+/// Settles what an earlier rollback of `volume` has left, if it has. `view` is the state behind that.
+template <CommandRunner Runner>
+Result<void> lvm_settle(const LvmTools<Runner>& tools, LvmView& view, const std::string& volume) {
+  for (const LvmIntent& intent : lvm_intents(view)) {
+    if (intent.volume != volume || intent.verb != "rollback") continue;
+    if (auto settled = lvm_settle_rollback(tools, view, volume); !settled) return fail(std::move(settled.error()));
+    auto now = lvm_view(tools);
+    if (!now) return fail(now.error());
+    view = *std::move(now);
+  }
+  return {};
+}
+
+/// `lvcreate` of a copy of `snapshot` beside it.
+template <CommandRunner Runner>
+Result<void> lvm_copy_aside(const LvmTools<Runner>& tools, const LvmVolume& snapshot, const std::string& name,
+                            const std::vector<std::string>& kind, const std::vector<std::string>& tags) {
+  std::vector<std::string> arguments{"-s", "-n", name};
+  arguments.insert(arguments.end(), kind.begin(), kind.end());
+  for (const std::string& tag : tags) arguments.insert(arguments.end(), {"--addtag", tag});
+  arguments.push_back(tools.spec(snapshot.name));
+  auto made =
+      tools.change("lvcreate", std::move(arguments), "putting a copy of '" + tools.spec(snapshot.name) + "' aside");
+  if (made || made.error().code() != Errc::already_exists) return made;
+  return fail(
+      Error{Errc::conflict, made.error().detail(), made.error().native()}.advise("recover finishes what is there"));
+}
+
+template <CommandRunner Runner>
+Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot, const std::string& volume,
+                       const std::string& name) {
+  const std::string aside = lvm_snapshot_lv(volume, name, lvm_aside_prefix);
+  auto copied =
+      lvm_copy_aside(tools, snapshot, aside, {"-pr", "-ky"},
+                     {lvm_tag(lvm_of_tag, volume), lvm_tag(lvm_at_tag, std::to_string(LvmView::taken_at(snapshot)))});
+  if (!copied) return copied;
+  auto merged =
+      tools.change("lvconvert", {"--merge", tools.spec(snapshot.name)}, "merging '" + tools.spec(snapshot.name) + "'");
+  if (!merged && merged.error().code() == Errc::outcome_unknown) return merged;
+  if (!merged) {
+    static_cast<void>(tools.change("lvremove", {tools.spec(aside)}, "undoing the rollback"));
+    return merged;
+  }
+  const auto view = lvm_view(tools);
+  if (!view) return fail(view.error());
+  return lvm_settle_rollback(tools, *view, volume).map([](const std::string&) {});
+}
+
+template <CommandRunner Runner>
+Result<void> lvm_exchange(const LvmTools<Runner>& tools, const LvmVolume& snapshot, const LvmVolume& volume,
+                          const std::string& name) {
+  const std::string next = lvm_snapshot_lv(volume.name, name, lvm_next_prefix);
+  std::vector<std::string> tags{lvm_tag(lvm_of_tag, volume.name), lvm_tag(lvm_replaces_tag, volume.uuid),
+                                lvm_tag(lvm_id_tag, volume.tag(lvm_id_tag).value_or(volume.uuid))};
+  for (const std::string& tag : volume.tags) {
+    const bool ours = tag.starts_with("stowage.") && !tag.starts_with(lvm_parent_tag);
+    if (!ours) tags.push_back(tag);
+  }
+  if (auto copied = lvm_copy_aside(tools, snapshot, next, {"-prw", "-ay", "-kn"}, tags); !copied) return copied;
+  auto quiet = tools.change("lvchange", {"--setautoactivation", "n", tools.spec(next)}, "preparing the copy");
+  if (!quiet) return quiet;
+  const auto view = lvm_view(tools);
+  if (!view) return fail(view.error());
+  const LvmVolume* copy = view->report().find(next);
+  if (copy == nullptr) return fail(Errc::conflict, "the copy '" + tools.spec(next) + "' has gone");
+  return lvm_end_exchange(tools, *view, volume.name, *copy);
+}
+
+template <CommandRunner Runner>
+Result<void> lvm_roll_back(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
+                           const Work& work) {
+  const auto lock = lvm_lock(tools, volume);
+  if (!lock) return fail(lock.error());
+  auto view = lvm_view(tools);
+  if (!view) return fail(view.error());
+  if (auto free = lvm_free(tools, *view, volume.str()); !free) return free;
+  if (auto settled = lvm_settle(tools, *view, volume.str()); !settled) return settled;
+  const auto lv = view->volume(volume);
+  if (!lv) return fail(lv.error());
+  const auto source = view->snapshot(volume, snapshot);
+  if (!source) return fail(source.error());
+  if (auto free = lvm_free(tools, *view, (*source)->name); !free) return free;
+  if (auto room = lvm_admit(tools, (*source)->size); !room) return room;
+  if (work.stop.stop_requested()) return fail(Errc::cancelled, "rolling back: stopped before anything was changed");
+  if ((*source)->origin == volume.str()) return lvm_merge(tools, **source, volume.str(), snapshot.str());
+  return lvm_exchange(tools, **source, **lv, snapshot.str());
+}
+
+}  // namespace stowage::detail

@@ -1,0 +1,171 @@
+#pragma once
+// Volumes of an LVM thin pool, through LVM's own tools.
+
+#include <algorithm>
+#include <stowage/backend.hpp>
+#include <stowage/backends/detail/lvm_create.hpp>
+#include <stowage/backends/detail/lvm_intent.hpp>
+#include <stowage/backends/detail/lvm_pool.hpp>
+#include <stowage/backends/detail/lvm_recover.hpp>
+#include <stowage/backends/detail/lvm_remove.hpp>
+#include <stowage/backends/detail/lvm_rename.hpp>
+#include <stowage/backends/detail/lvm_rollback.hpp>
+#include <stowage/backends/detail/lvm_tools.hpp>
+#include <stowage/backends/detail/lvm_use.hpp>
+#include <stowage/io/kernel_device.hpp>
+#include <stowage/process/posix_runner.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace stowage {
+
+/// The policy of type `lvmthin`. Needs root, the package lvm2, and a kernel with dm_thin_pool.
+///
+/// One `lvs` tells all: a listing, a status and a search for a name cost one process. A tool that changes something is
+/// never asked twice, never asks back, and has six times the deadline of a question (`OpenOptions::timeout`); one that
+/// was killed at it is `outcome_unknown`. LVM is kept from looking into the volumes, which are the disks of guests.
+///
+/// Sizes are whole extents (4 MiB, as a rule). New volumes are active at once, and are not activated at boot. An open
+/// volume may grow and be taken snapshots of. Clones share blocks with their origin and do not depend on it: it may go.
+/// Removing a volume discards its blocks, so that the disks below the pool are free of them too (`OpenOptions::
+/// discard_rate`); what only its snapshots hold goes back to the pool without that.
+///
+/// Beside pvesm: names are its names, and a snapshot that it made is one here. Such a snapshot has no tag of ours, and
+/// goes by its name; where that fits two volumes, verbs that would touch it are refused with both names.
+template <class Runner>
+class BasicLvmThin {
+  static_assert(CommandRunner<Runner>);
+
+ public:
+  using Config = LvmThinConfig;
+  using Device = KernelDevice;
+
+  /// Runs nothing. Errors: invalid_argument (names that LVM does not allow).
+  [[nodiscard]] static Result<BasicLvmThin> open(const StorageId&, Config config, const OpenOptions& options,
+                                                 Runner runner = {}) {
+    for (const std::string& name : {config.vgname, config.thinpool}) {
+      if (!detail::is_lvm_name(name)) return fail(Errc::invalid_argument, "not a name for LVM: '" + name + "'");
+    }
+    return BasicLvmThin{detail::LvmTools<Runner>{std::move(config), options, std::move(runner)}};
+  }
+
+  /// The thin pools of a volume group, sorted. Errors: unavailable (no such volume group).
+  [[nodiscard]] static Result<std::vector<ThinPool>> scan(const std::string& vg, const OpenOptions& options = {},
+                                                          const Runner& runner = {}) {
+    if (!detail::is_lvm_name(vg)) return fail(Errc::invalid_argument, "not a name for LVM: '" + vg + "'");
+    return detail::lvm_report(runner, vg, options).map([](const detail::LvmReport& report) {
+      std::vector<ThinPool> pools = detail::lvm_thin_pools(report);
+      std::sort(pools.begin(), pools.end(), [](const ThinPool& a, const ThinPool& b) { return a.name < b.name; });
+      return pools;
+    });
+  }
+
+  [[nodiscard]] const Config& config() const noexcept { return tools_.config(); }
+
+  Result<void> activate() { return detail::lvm_activate_pool(tools_); }
+  /// The pool and its volumes, and nothing else of the volume group. Errors: in_use (the volume and who has it open).
+  Result<void> deactivate() { return detail::lvm_deactivate_pool(tools_); }
+  Result<void> activate(const VolumeName& volume) { return detail::lvm_activate_volume(tools_, volume); }
+  /// The volume and its snapshots. Errors: in_use (and who has it open).
+  Result<void> deactivate(const VolumeName& volume) { return detail::lvm_deactivate_volume(tools_, volume); }
+
+  /// Without the numbers of use while the pool is inactive.
+  [[nodiscard]] Result<Status> status() const { return pool().map(detail::lvm_pool_status); }
+  /// All that is known of the pool. Errors: not_found, unavailable.
+  [[nodiscard]] Result<ThinPool> pool() const { return detail::lvm_own_pool(tools_); }
+
+  [[nodiscard]] Result<std::vector<VolumeInfo>> list(const ListFilter& filter) const {
+    const auto view = detail::lvm_view(tools_);
+    if (!view) return fail(view.error());
+    if (const auto pool = view->pool(); !pool) return fail(pool.error());
+    std::vector<VolumeInfo> infos = detail::lvm_infos(*view);
+    if (filter.vmid) std::erase_if(infos, [&](const VolumeInfo& info) { return info.vmid != filter.vmid; });
+    return infos;
+  }
+  [[nodiscard]] Result<VolumeInfo> info(const VolumeName& volume) const {
+    const auto view = detail::lvm_view(tools_);
+    if (!view) return fail(view.error());
+    for (VolumeInfo& info : detail::lvm_infos(*view)) {
+      if (info.name == volume) return std::move(info);
+    }
+    return fail(view->volume(volume).error());
+  }
+  /// Every name of the volume group, of other pools too: LVM has them once.
+  [[nodiscard]] Result<std::vector<std::string>> names() const {
+    return tools_.report().map([](const detail::LvmReport& report) {
+      std::vector<std::string> names;
+      for (const detail::LvmVolume& volume : report.volumes) names.push_back(volume.name);
+      return names;
+    });
+  }
+
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume) const { return tools_.device(volume.str()); }
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot) const {
+    return tools_.device(detail::lvm_snapshot_lv(volume.str(), snapshot.str()));
+  }
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume) const {
+    return path(volume).map([](std::string path) { return Blockdev{HostDeviceNode{std::move(path)}, {}}; });
+  }
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot) const {
+    return path(volume, snapshot).map([](std::string path) { return Blockdev{HostDeviceNode{std::move(path)}, {}}; });
+  }
+
+  Result<void> create(const VolumeName& volume, const CreateSpec& spec) {
+    return detail::lvm_create(tools_, volume, spec.size);
+  }
+  Result<void> remove(const VolumeName& volume, const RemoveOptions& options, const Work& work) {
+    return detail::lvm_remove(tools_, volume, options, work);
+  }
+  Result<Bytes> resize(const VolumeName& volume, Bytes size) { return detail::lvm_resize(tools_, volume, size); }
+  Result<void> rename(const VolumeName& volume, const VolumeName& to) { return detail::lvm_rename(tools_, volume, to); }
+
+  Result<void> snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
+    return detail::lvm_take_snapshot(tools_, volume, snapshot);
+  }
+  [[nodiscard]] Result<std::vector<SnapshotInfo>> snapshots(const VolumeName& volume) const {
+    return detail::lvm_list_snapshots(tools_, volume);
+  }
+  Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
+    return detail::lvm_roll_back(tools_, volume, snapshot, work);
+  }
+  Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
+    return detail::lvm_remove_snapshot(tools_, volume, snapshot);
+  }
+
+  Result<void> clone(const VolumeName& base, const VolumeName& to, const CloneSpec&) {
+    return detail::lvm_clone_base(tools_, base, to);
+  }
+  Result<void> clone(const VolumeName& volume, const SnapshotName& snapshot, const VolumeName& to, const CloneSpec&) {
+    return detail::lvm_clone_snapshot(tools_, volume, snapshot, to);
+  }
+  Result<void> make_template(const VolumeName& volume, const VolumeName& to) {
+    return detail::lvm_make_template(tools_, volume, to);
+  }
+
+  /// Activates the volume, which stays active. Errors: identity_changed (the device is another volume's).
+  [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, Access access) {
+    return detail::lvm_open_volume(tools_, volume, access);
+  }
+  [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, const SnapshotName& snapshot) {
+    return detail::lvm_open_snapshot(tools_, volume, snapshot);
+  }
+
+  Result<void> begin_import(const VolumeName& volume) { return detail::lvm_mark_import(tools_, volume, true); }
+  Result<void> end_import(const VolumeName& volume) { return detail::lvm_mark_import(tools_, volume, false); }
+
+  [[nodiscard]] Result<std::vector<Finding>> check() const { return detail::lvm_check(tools_); }
+  Result<std::vector<Recovered>> recover() { return detail::lvm_recover(tools_); }
+
+ private:
+  explicit BasicLvmThin(detail::LvmTools<Runner> tools) : tools_{std::move(tools)} {}
+
+  detail::LvmTools<Runner> tools_;
+};
+
+/// With the real tools.
+using LvmThin = BasicLvmThin<PosixRunner>;
+
+static_assert(audited<LvmThin>);
+
+}  // namespace stowage

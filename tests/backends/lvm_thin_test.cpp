@@ -1,0 +1,404 @@
+// Which of LVM's tools LvmThin runs, and what it makes of what they say. Nothing of LVM is here: tests/guest has the
+// real one.
+
+#include <catch2/catch.hpp>
+
+#include <nlohmann/json.hpp>
+#include <stowage/backends/lvm_thin.hpp>
+#include <stowage/storage.hpp>
+#include <stowage/testing/fake_runner.hpp>
+#include <stowage/testing/laws/bench.hpp>
+
+#include <unistd.h>
+#include <cerrno>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "support/lvm_lines.hpp"
+#include "support/vectors.hpp"
+
+using namespace stowage;
+using nlohmann::json;
+using testing::FakeRunner;
+using testing::lvs_pool;
+using testing::lvs_volume;
+using testing::must;
+using testing::refusal_of;
+using testing::refused;
+using testing::snapshot_name;
+using testing::volume_name;
+
+namespace {
+
+using FakeLvm = BasicLvmThin<FakeRunner>;
+using Lines = std::vector<std::string>;
+
+bool contains(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
+
+/// LVM that says of its volumes what it was told to, and agrees to every change that it was not told to refuse.
+class Bed {
+ public:
+  explicit Bed(std::string report = lvs_pool(), LvmThinConfig config = {"vg", "pool", {}})
+      : answers_{std::make_shared<std::map<std::string, Result<CommandOutput>>>()}, config_{std::move(config)} {
+    options.lock_folder = std::filesystem::temp_directory_path() / ("stowage-lock-" + std::to_string(::getpid()));
+    says(std::move(report));
+    for (const char* tool : {"lvs", "lvcreate", "lvremove", "lvchange", "lvrename", "lvextend", "lvconvert"}) {
+      runner.play(std::string{"/sbin/"} + tool, [answers = answers_, tool](const Command&) -> Result<CommandOutput> {
+        const auto answer = answers->find(tool);
+        return answer == answers->end() ? CommandOutput{} : answer->second;
+      });
+    }
+  }
+
+  Storage<FakeLvm> storage() {
+    const StorageId id = must(StorageId::parse("st"));
+    return Storage<FakeLvm>{id, must(FakeLvm::open(id, config_, options, runner))};
+  }
+
+  void says(std::string report) { answer("lvs", CommandOutput{0, std::move(report), {}}); }
+  void refuses(const std::string& tool, const std::string& words) { answer(tool, CommandOutput{5, {}, words}); }
+  void answer(const std::string& tool, Result<CommandOutput> output) {
+    answers_->insert_or_assign(tool, std::move(output));
+  }
+
+  /// What ran besides `lvs`, without paths, settings and -y: "lvremove vg/vm-1-x".
+  Lines changes() const {
+    Lines lines;
+    for (const Command& command : runner.log()) {
+      if (command.argv[0] == "/sbin/lvs") continue;
+      REQUIRE(command.argv.size() > 4);
+      CHECK(command.argv[1] == "-y");
+      CHECK(command.argv[2] == "--config");
+      std::string line = command.argv[0].substr(6);
+      for (std::size_t at = 4; at < command.argv.size(); ++at) line += " " + command.argv[at];
+      lines.push_back(std::move(line));
+    }
+    return lines;
+  }
+
+  FakeRunner runner;
+  OpenOptions options;
+
+ private:
+  std::shared_ptr<std::map<std::string, Result<CommandOutput>>> answers_;
+  LvmThinConfig config_;
+};
+
+LvmThinConfig config_of(const json& scfg) { return {scfg.at("vgname"), scfg.at("thinpool"), {}}; }
+
+std::string report_of(const json& row) {
+  const std::string pool = row.at("args").dump().find("\"pve\"") == std::string::npos ? "vg" : "pve";
+  std::string text;
+  bool has_pool = false;
+  for (const json& line : row.at("lvs_lines")) {
+    text += testing::lvs_line_of_reference(line.get<std::string>());
+    has_pool |= contains(line.get<std::string>(), ":twi-");
+  }
+  return (has_pool ? "" : lvs_pool({{"vg_name", pool}, {"lv_name", "data"}})) + text;
+}
+
+const VolumeName volume = volume_name("vm-7-x");
+const SnapshotName s1 = snapshot_name("s1");
+
+}  // namespace
+
+TEST_CASE("one process answers each question") {
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x") + lvs_volume("snap_vm-7-x_s1", {{"lv_tags", "stowage.of=vm-7-x"}})};
+  auto storage = bed.storage();
+  CHECK(bed.runner.log().empty());
+  const auto one = [&](auto ask) {
+    bed.runner.clear_log();
+    ask();
+    CHECK(bed.runner.log().size() == 1);
+  };
+  one([&] { CHECK(must(storage.list()).size() == 1); });
+  one([&] { CHECK(must(storage.status()).used == 512_MiB); });
+  one([&] { CHECK(must(storage.info(volume)).size == 8_MiB); });
+  one([&] { CHECK(must(storage.snapshots(volume)).size() == 1); });
+  one([&] { CHECK(must(storage.backend().names()).size() == 3); });
+  one([&] { must(storage.activate()); });
+  one([&] { must(storage.activate(volume)); });
+}
+
+TEST_CASE("alloc, clone, resize and snapshot do what the reference does") {
+  int rows = 0;
+  for (const json& row : testing::vectors("lvmthin_commands")) {
+    if (row.contains("error") || row.contains("defect")) continue;
+    INFO(row.dump(1));
+    const std::string method = row.at("method");
+    const json& args = row.at("args");
+    const json* scfg = nullptr;
+    for (const json& arg : args) {
+      if (arg.is_object() && arg.contains("vgname")) scfg = &arg;
+    }
+    if (scfg == nullptr) continue;
+    Bed bed{report_of(row), config_of(*scfg)};
+    auto storage = bed.storage();
+    std::string wanted;
+    if (method == "alloc_image") {
+      ++rows;
+      CreateSpec spec{.vmid = VmId{args.at(2)}, .size = Bytes{args.at(5).get<std::uint64_t>() * 1024}};
+      if (!args.at(4).is_null()) spec.name = volume_name(args.at(4).get<std::string>());
+      CHECK(must(storage.create(spec)).str() == row.at("result"));
+      wanted = "lvcreate -n " + row.at("result").get<std::string>() + " -prw -ay -kn -Wn -V " +
+               std::to_string(spec.size.count) + "b --thinpool pve/data";
+    } else if (method == "clone_image" && args.at(4).is_null()) {
+      ++rows;
+      const VolumeName base = volume_name(args.at(2).get<std::string>());
+      CHECK(must(storage.clone(base, {.vmid = VmId{args.at(3)}})).str() == row.at("result"));
+      wanted = "lvcreate -n " + row.at("result").get<std::string>() +
+               " -prw -ay -kn --addtag stowage.parent=" + base.str() + " -s pve/" + base.str();
+    } else if (method == "volume_resize") {
+      ++rows;
+      CHECK(must(storage.resize(volume_name(args.at(2).get<std::string>()), Bytes{args.at(3)})) == Bytes{args.at(3)});
+      wanted =
+          "lvextend -L " + std::to_string(args.at(3).get<std::uint64_t>()) + "b pve/" + args.at(2).get<std::string>();
+    } else if (method == "volume_snapshot_delete") {
+      ++rows;
+      must(storage.remove_snapshot(volume_name(args.at(2).get<std::string>()),
+                                   snapshot_name(args.at(3).get<std::string>())));
+      wanted = "lvremove pve/snap_" + args.at(2).get<std::string>() + "_" + args.at(3).get<std::string>();
+    } else {
+      continue;
+    }
+    const Lines changes = bed.changes();
+    REQUIRE_FALSE(changes.empty());
+    CHECK(changes[0] == wanted);
+    const bool fresh = method == "alloc_image" || method == "clone_image";
+    REQUIRE(changes.size() == (fresh ? 2 : 1));
+    if (fresh) CHECK(changes[1] == "lvchange --setautoactivation n pve/" + row.at("result").get<std::string>());
+  }
+  CHECK(rows >= 5);
+}
+
+TEST_CASE("freeing a volume never takes a snapshot of another one along") {
+  int rows = 0;
+  for (const json& row : testing::vectors("lvmthin_commands")) {
+    if (row.at("method") != "free_image" || !row.contains("defect")) continue;
+    INFO(row.dump(1));
+    ++rows;
+    Bed bed{report_of(row), config_of(row.at("args").at(1))};
+    auto storage = bed.storage();
+    for (const bool snapshots : {false, true}) {
+      const Error error =
+          refusal_of(storage.remove(volume_name("vm-7-x"), {.snapshots = snapshots, .trash = false}), Errc::in_use);
+      CHECK(contains(error.message(), "'vm-7-x'"));
+      CHECK(contains(error.message(), "'vm-7-x_y'"));
+    }
+    refused(storage.remove_snapshot(volume_name("vm-7-x"), snapshot_name("y_z1")), Errc::in_use);
+    refused(storage.rollback(volume_name("vm-7-x_y"), snapshot_name("z1")), Errc::in_use);
+    CHECK(bed.changes().empty());
+    CHECK(must(storage.snapshots(volume_name("vm-7-x"))).empty());
+    CHECK(must(storage.snapshots(volume_name("vm-7-x_y"))).size() == 1);
+  }
+  CHECK(rows == 1);
+
+  // With our tag it is clear whose it is.
+  const std::string theirs = lvs_volume("snap_vm-7-x_y_z1", {{"lv_tags", "stowage.of=vm-7-x_y"}});
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x") + lvs_volume("vm-7-x_y") + theirs};
+  must(bed.storage().remove(volume_name("vm-7-x"), {.snapshots = true, .trash = false}));
+  CHECK(bed.changes() == Lines{"lvremove vg/vm-7-x"});
+}
+
+TEST_CASE("a name with a dot is no pattern") {
+  Bed bed{lvs_pool() + lvs_volume("vm-7-a.b") + lvs_volume("vm-7-a-b") + lvs_volume("snap_vm-7-a-b_s1")};
+  must(bed.storage().remove(volume_name("vm-7-a.b"), {.snapshots = true, .trash = false}));
+  CHECK(bed.changes() == Lines{"lvremove vg/vm-7-a.b"});
+}
+
+TEST_CASE("a template is refused for any snapshot, also one with a dash") {
+  for (const json& row : testing::vectors("lvmthin_commands")) {
+    if (row.at("method") != "create_base") continue;
+    INFO(row.dump(1));
+    Bed bed{report_of(row), config_of(row.at("args").at(1))};
+    const auto made = bed.storage().make_template(volume_name(row.at("args").at(2).get<std::string>()));
+    if (row.contains("error") || row.contains("defect")) {
+      refused(made, Errc::wrong_state);
+      CHECK(bed.changes().empty());
+    } else {
+      refused(made, Errc::not_found);  // the report does not change, so it is not found under its new name
+      CHECK(bed.changes() == Lines{"lvchange -pr -ky --addtag stowage.intent=template pve/vm-105-disk-0",
+                                   "lvrename pve vm-105-disk-0 base-105-disk-0"});
+    }
+  }
+}
+
+TEST_CASE("removal with snapshots is marked first, and the volume goes last") {
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x") + lvs_volume("snap_vm-7-x_s1") +
+          lvs_volume("snap_vm-7-x_s2", {{"lv_tags", "stowage.of=vm-7-x"}})};
+  auto storage = bed.storage();
+  const Error error = refusal_of(storage.remove(volume), Errc::in_use);
+  CHECK(contains(error.message(), "s1, s2"));
+  CHECK(bed.changes().empty());
+  must(storage.remove(volume, {.snapshots = true, .trash = false}));
+  CHECK(bed.changes() == Lines{"lvchange --addtag stowage.intent=remove vg/vm-7-x",
+                               "lvremove vg/snap_vm-7-x_s1 vg/snap_vm-7-x_s2", "lvremove vg/vm-7-x"});
+}
+
+TEST_CASE("renaming takes the snapshots along, with a trace for who finds it half done") {
+  const std::string x = lvs_volume("vm-7-x", {{"lv_uuid", "x"}});
+  Bed bed{lvs_pool() + x};
+  auto storage = bed.storage();
+  refused(storage.rename(volume, {.vmid = VmId{8}, .name = volume_name("vm-8-x")}), Errc::not_found);
+  CHECK(bed.changes() == Lines{"lvrename vg vm-7-x vm-8-x"});
+
+  bed.says(lvs_pool() + x + lvs_volume("snap_vm-7-x_s1"));
+  bed.runner.clear_log();
+  refused(storage.rename(volume, {.vmid = VmId{8}, .name = volume_name("vm-8-x")}), Errc::not_found);
+  CHECK(bed.changes() == Lines{"lvchange --addtag stowage.intent=rename/vm-7-x/vm-8-x vg/vm-7-x",
+                               "lvchange --deltag stowage.of=vm-7-x --addtag stowage.of=vm-8-x vg/snap_vm-7-x_s1",
+                               "lvrename vg vm-7-x vm-8-x"});
+
+  // found before the volume has its new name: undone
+  const std::string tagged = lvs_volume("snap_vm-7-x_s1", {{"lv_tags", "stowage.of=vm-8-x"}});
+  bed.says(lvs_pool() + lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=rename/vm-7-x/vm-8-x"}}) + tagged);
+  CHECK(must(storage.snapshots(volume)).size() == 1);
+  bed.runner.clear_log();
+  CHECK(must(storage.recover()).size() == 1);
+  CHECK(bed.changes() == Lines{"lvchange --deltag stowage.of=vm-8-x --addtag stowage.of=vm-7-x vg/snap_vm-7-x_s1",
+                               "lvchange --deltag stowage.intent=rename/vm-7-x/vm-8-x vg/vm-7-x"});
+
+  // found behind it: finished
+  bed.says(lvs_pool() + lvs_volume("vm-8-x", {{"lv_tags", "stowage.intent=rename/vm-7-x/vm-8-x"}}) + tagged);
+  CHECK(must(storage.snapshots(volume_name("vm-8-x"))).size() == 1);
+  bed.runner.clear_log();
+  CHECK(must(storage.recover()).size() == 1);
+  CHECK(bed.changes() == Lines{"lvrename vg snap_vm-7-x_s1 snap_vm-8-x_s1",
+                               "lvchange --deltag stowage.intent=rename/vm-7-x/vm-8-x vg/vm-8-x"});
+}
+
+TEST_CASE("recovery leaves alone what a living verb is at") {
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=import"}})};
+  auto storage = bed.storage();
+  {
+    const auto lock = detail::LvmLock::take(bed.options, "vg", "vm-7-x", std::chrono::milliseconds{0});
+    REQUIRE(lock);
+    CHECK(must(storage.recover()).empty());
+    const auto second = detail::LvmLock::take(bed.options, "vg", "vm-7-x", std::chrono::milliseconds{0});
+    REQUIRE_FALSE(second);
+    CHECK(second.error().code() == Errc::in_use);
+    CHECK(detail::LvmLock::take(bed.options, "vg", "vm-7-y", std::chrono::milliseconds{0}));
+  }
+  CHECK(must(storage.recover()).size() == 1);
+  CHECK(bed.changes() == Lines{"lvremove vg/vm-7-x"});
+}
+
+TEST_CASE("an intent that nobody knows is not touched") {
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=dance"}})};
+  refused(bed.storage().recover(), Errc::not_supported);
+  CHECK(bed.changes().empty());
+}
+
+TEST_CASE("what is open is in use, and nothing is tried") {
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x", {{"lv_attr", "Vwi-aotz--"}}) +
+          lvs_volume("snap_vm-7-x_s1", {{"origin", "vm-7-x"}})};
+  refused(bed.storage().rollback(volume, s1), Errc::in_use);
+  CHECK(bed.changes().empty());
+}
+
+TEST_CASE("limits are off by default, and refuse with numbers") {
+  const std::string plain = lvs_pool() + lvs_volume("base-7-x", {{"lv_size", "1073741824"}}) + lvs_volume("vm-7-x") +
+                            lvs_volume("snap_vm-7-x_s1", {{"origin", "vm-7-x"}});
+  const auto refuses = [&](ThinLimits limits, const std::string& numbers) {
+    Bed bed{plain};
+    bed.options.limits = limits;
+    auto storage = bed.storage();
+    const CreateSpec spec{.vmid = VmId{7}, .size = 1_GiB, .name = volume_name("vm-7-new")};
+    CHECK(contains(refusal_of(storage.create(spec), Errc::no_space).message(), numbers));
+    refused(storage.begin_import(spec), Errc::no_space);
+    refused(storage.clone(volume_name("base-7-x"), {.vmid = VmId{7}}), Errc::no_space);
+    refused(storage.rollback(volume, s1), Errc::no_space);
+    CHECK(bed.changes().empty());
+  };
+  refuses({.data = 50, .metadata = 0, .provisioned = 0}, "50 % (512M of 1G), the limit is 50 %");
+  refuses({.data = 0, .metadata = 10, .provisioned = 0}, "metadata");
+  refuses({.data = 0, .metadata = 0, .provisioned = 100}, "the limit is 100 %");
+  Bed bed{plain};
+  bed.options.limits = {.data = 51, .metadata = 11, .provisioned = 300};
+  must(bed.storage().create({.vmid = VmId{7}, .size = 1_MiB, .name = volume_name("vm-7-new")}));
+  bed.says(lvs_pool({{"lv_attr", "twi---tz--"}, {"data_percent", ""}, {"metadata_percent", ""}}));
+  refused(bed.storage().create({.vmid = VmId{7}, .size = 1_MiB, .name = volume_name("vm-7-new")}), Errc::unavailable);
+}
+
+TEST_CASE("the pool's troubles are in its status") {
+  const auto health = [](const std::map<std::string, std::string>& columns) {
+    Bed bed{lvs_pool(columns)};
+    const Status status = must(bed.storage().status());
+    return status.health.empty() ? std::string{} : status.health.front();
+  };
+  CHECK(health({}).empty());
+  CHECK(contains(health({{"lv_attr", "twi-aotzD-"}}), "out_of_data"));
+  CHECK(contains(health({{"lv_attr", "twi-aotzM-"}}), "metadata_read_only"));
+  CHECK(contains(health({{"lv_attr", "twi-aotzF-"}}), "failed"));
+  CHECK(contains(health({{"lv_check_needed", "check needed"}}), "needs_check"));
+  Bed bed{lvs_pool({{"seg_monitor", "not monitored"}, {"lv_when_full", "error"}}) +
+          lvs_volume("vm-7-x", {{"lv_size", "2147483648"}})};
+  CHECK(contains(must(bed.storage().status()).health.at(0), "2G of 1G are promised"));
+  CHECK(must(bed.storage().backend().pool()).queues == false);
+  CHECK(must(bed.storage().status()).provisioned == 2_GiB);
+  CHECK(must(bed.storage().status()).metadata_total == 4_MiB);
+}
+
+TEST_CASE("a transaction id that is not LVM's is found, and both are named") {
+  Bed bed;
+  const FakeRunner::Argv ask{"/sbin/dmsetup", "status", "vg-pool-tpool"};
+  bed.runner.always(
+      ask,
+      CommandOutput{0, "0 2097152 thin-pool 9 12/1024 0/16384 - rw discard_passdown queue_if_no_space - 1024\n", {}});
+  const std::vector<Finding> findings = must(bed.storage().check());
+  REQUIRE(findings.size() == 1);
+  CHECK(contains(findings[0].problem, "the pool has 9, LVM expects 7"));
+  bed.runner.always(
+      ask,
+      CommandOutput{0, "0 2097152 thin-pool 7 12/1024 0/16384 - rw discard_passdown queue_if_no_space - 1024\n", {}});
+  CHECK(must(bed.storage().check()).empty());
+}
+
+TEST_CASE("tools that fail, hang or are not there") {
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x")};
+  auto storage = bed.storage();
+  const auto snapshot = [&] { return storage.snapshot(volume, s1); };
+  bed.refuses("lvcreate", "  Logical Volume \"snap_vm-7-x_s1\" already exists in volume group \"vg\"\n");
+  CHECK(contains(refusal_of(snapshot(), Errc::already_exists).message(), "already exists in volume group"));
+  bed.answer("lvcreate", fail(Errc::timed_out, "killed after 60 s"));
+  refused(snapshot(), Errc::outcome_unknown);
+  bed.answer("lvs", fail(Errc::timed_out, "killed after 10 s"));
+  refused(snapshot(), Errc::timed_out);
+  bed.answer("lvs", fail(Errc::unavailable, "the program '/sbin/lvs' is not there", native_errno(ENOENT)));
+  CHECK(contains(refusal_of(storage.status(), Errc::unavailable).message(), "lvm2"));
+  bed.refuses("lvs", "  Volume group \"vg\" not found\n  Cannot process volume group vg\n");
+  refused(storage.list(), Errc::unavailable);
+  refused(storage.status(), Errc::unavailable);
+  bed.says("what is this\n");
+  refused(storage.list(), Errc::corrupt);
+  bed.says("");
+  refused(storage.list(), Errc::not_found);  // the pool
+  bed.says(lvs_pool({{"lv_attr", "-wi-a-----"}}));
+  refused(storage.status(), Errc::not_found);
+}
+
+TEST_CASE("names that LVM does not allow are refused before it is asked") {
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x")};
+  refused(FakeLvm::open(must(StorageId::parse("st")), {"../x", "pool", {}}, {}, bed.runner), Errc::invalid_argument);
+  refused(FakeLvm::scan("-a", {}, bed.runner), Errc::invalid_argument);
+  const VolumeName longest = volume_name("vm-7-" + std::string(123, 'x'));
+  refused(bed.storage().create({.vmid = VmId{7}, .size = 1_MiB, .name = longest}), Errc::invalid_argument);
+  CHECK(bed.runner.log().empty());
+}
+
+TEST_CASE("a scan tells the thin pools of a volume group") {
+  FakeRunner runner;
+  runner.play("/sbin/lvs", [](const Command& command) {
+    CHECK(command.argv.back() == "vg");
+    return CommandOutput{0, lvs_pool({{"lv_name", "second"}}) + lvs_volume("vm-7-x") + lvs_pool(), {}};
+  });
+  const std::vector<ThinPool> pools = must(scan<FakeLvm>(std::string{"vg"}, OpenOptions{}, runner));
+  REQUIRE(pools.size() == 2);
+  CHECK(pools[0].name == "pool");
+  CHECK(pools[0].provisioned == 8_MiB);
+  CHECK(pools[1].provisioned == Bytes{});
+}
