@@ -1,0 +1,267 @@
+#pragma once
+// How a host gets to a target and leaves it: discovery, node records, sessions, and the waits for udev.
+
+#include <unistd.h>
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <optional>
+#include <stowage/backends/detail/chap_file.hpp>
+#include <stowage/backends/detail/open_iscsi_lun.hpp>
+#include <stowage/backends/detail/open_iscsi_records.hpp>
+#include <stowage/backends/detail/open_iscsi_sysfs.hpp>
+#include <stowage/backends/detail/open_iscsi_text.hpp>
+#include <stowage/backends/detail/open_iscsi_tool.hpp>
+#include <stowage/backends/detail/open_iscsi_users.hpp>
+#include <stowage/core/error.hpp>
+#include <stowage/core/ids.hpp>
+#include <stowage/storage_config.hpp>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace stowage::detail {
+
+/// The target of one storage. Threads: any number at once.
+template <class Runner>
+class OpenIscsiLogin {
+ public:
+  OpenIscsiLogin(const StorageId& id, const OpenIscsiConfig& config, const OpenOptions& options, Runner runner,
+                 OpenIscsiHost host)
+      : portal_{config.portal},
+        target_{config.target.str()},
+        options_{options},
+        chap_file_{iscsi_chap_file(options.priv, id)},
+        host_{std::move(host)},
+        tool_{std::move(runner), host_, options.timeout, options.stop} {}
+
+  [[nodiscard]] const OpenIscsiHost& host() const noexcept { return host_; }
+  /// What stands in the .chap file just now. Errors: as `read_iscsi_chap`.
+  [[nodiscard]] Result<std::optional<IscsiChap>> chap() const { return read_iscsi_chap(chap_file_); }
+
+  /// Logs in by every portal that has no session yet, and waits until udev has named the LUNs. With all sessions there:
+  /// looks for new LUNs and sizes, at most every ten seconds.
+  /// Errors: unavailable (no portal lets us in; iscsid, the kernel module or open-iscsi is missing), permission_denied
+  /// (CHAP), not_found (no such target), timed_out.
+  /// Blocks: on discovery, each login attempt and udev, each at most `OpenOptions::timeout`.
+  Result<void> activate() const {
+    auto records = own_records();
+    // A database that iscsiadm cannot read: what it told of it is not believed, the target is asked.
+    if (!records && records.error().code() == Errc::command_failed) records = std::vector<IscsiRecord>{};
+    if (!records) return fail(std::move(records.error()));
+    const auto before = sessions();
+    if (!before.empty() && without_session(*records, before).empty()) {
+      if (auto good = some_session_up(before); !good) return good;
+      return seconds_since_rescan() < 10 ? Result<void>{} : rescan();
+    }
+    if (auto good = make_records(*records); !good) return good;
+    auto logged_in = tool_.login(target_);
+    if (auto good = some_session_up(sessions()); !good) return logged_in ? good : refused(std::move(logged_in));
+    if (!logged_in && logged_in.error().code() == Errc::cancelled) return logged_in;
+    rescanned();
+    return wait_for_names();
+  }
+
+  /// Logs out by all portals. Does nothing when a LUN of the target is in use, also by another storage or by hand.
+  /// Errors: in_use (the users of each LUN are named), timed_out, unavailable.
+  Result<void> deactivate() const {
+    const auto before = sessions();
+    if (before.empty()) return {};
+    if (auto good = wait_for_udev(); !good) return good;
+    std::vector<std::string> maps;
+    std::string in_use;
+    for (const KernelLun& lun : group_luns(host_, before)) {
+      DeviceUsers users{host_};
+      for (const std::string& device : lun.devices()) users.add_holders_and_mounts(device);
+      users.add_openers();
+      if (!users.list().empty()) {
+        in_use += (in_use.empty() ? "" : "; ") + ("LUN " + lun.str() + " by ") + joined(users.list());
+      }
+      if (!lun.multipath.empty()) maps.push_back(attribute(host_.sysfs + "/block/" + lun.multipath + "/dm/name"));
+    }
+    if (!in_use.empty()) return fail(Error{Errc::in_use, "in use: " + in_use}.advise("end these users first"));
+    for (const std::string& map : maps) {
+      if (auto done = tool_.flush_multipath(map); !done) return done;
+    }
+    for (const KernelSession& session : before) {
+      if (auto done = tool_.logout(session); !done) return done;
+    }
+    if (sessions().empty()) return {};
+    return fail(Errc::outcome_unknown, "iscsiadm logged out, but sessions are left");
+  }
+
+  /// Looks for new LUNs and new sizes in the sessions of this target, and forgets LUNs that are gone or that another
+  /// one has taken the number of, unless somebody uses them: these stay, see `check`. Errors: unavailable, timed_out.
+  Result<void> rescan() const {
+    if (auto done = rescan_sessions(); !done) return done;
+    if (forget_what_is_gone()) {
+      if (auto done = rescan_sessions(); !done) return done;
+    }
+    return wait_for_names();
+  }
+
+  /// The sessions of the target, just now.
+  [[nodiscard]] std::vector<KernelSession> sessions() const { return read_sessions(host_, target_); }
+  /// The node records of the target: the portals that it is to be reached by.
+  [[nodiscard]] Result<std::vector<IscsiRecord>> own_records() const {
+    auto records = tool_.records();
+    if (records) std::erase_if(*records, [&](const auto& record) { return record.target != target_; });
+    return records;
+  }
+  /// The portals among them that have no session.
+  static std::vector<std::string> without_session(const std::vector<IscsiRecord>& records,
+                                                  const std::vector<KernelSession>& sessions) {
+    std::vector<std::string> portals;
+    for (const IscsiRecord& record : records) {
+      std::string portal = canonical_portal(record.portal);
+      const bool has = std::any_of(sessions.begin(), sessions.end(), [&](const auto& s) { return s.portal == portal; });
+      const bool known = std::find(portals.begin(), portals.end(), portal) != portals.end();
+      if (!has && !known) portals.push_back(std::move(portal));
+    }
+    return portals;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  [[nodiscard]] Result<void> some_session_up(const std::vector<KernelSession>& sessions) const {
+    std::string states;
+    for (const KernelSession& session : sessions) {
+      if (session.up()) return {};
+      states += (states.empty() ? ": " : ", ") + session.portal + " is " + session.state;
+    }
+    return fail(Errc::unavailable, "no session of " + target_ + " is logged in" + states);
+  }
+  [[nodiscard]] Result<void> refused(Result<void> login) const {
+    Error& error = login.error();
+    const auto chap = this->chap();
+    // 19, "non-retryable": also what is said of a target that does not prove who it is.
+    const bool unproven = error.native().value() == 19 && chap && *chap && (*chap)->mutual();
+    if (error.code() != Errc::permission_denied && !unproven) return login;
+    return fail(Error{Errc::permission_denied, error.detail(), error.native()}.advise(
+        "the target wants CHAP, or other secrets than those in " + chap_file_));
+  }
+
+  /// A node record for every portal that the target tells of, beside those that there are; and our settings in all.
+  Result<void> make_records(const std::vector<IscsiRecord>& known) const {
+    std::vector<Portal> ask{portal_};
+    for (const IscsiRecord& record : known) {
+      if (canonical_portal(record.portal) != canonical_portal(portal_)) ask.push_back(record.portal);
+    }
+    std::optional<Error> error;
+    bool found = false;
+    for (auto portal = ask.begin(); portal != ask.end() && !found; ++portal) {
+      const auto told = tool_.discover(*portal);
+      if (!told) {
+        if (!error) error = told.error();
+        if (told.error().code() == Errc::cancelled || !iscsid_listens(host_)) return fail(told.error());
+        continue;
+      }
+      for (const IscsiRecord& record : *told) {
+        if (record.target != target_) continue;
+        found = true;
+        const auto same = [&](const IscsiRecord& r) {
+          return canonical_portal(r.portal) == canonical_portal(record.portal);
+        };
+        if (std::any_of(known.begin(), known.end(), same)) continue;
+        if (auto made = tool_.add_record(record); !made) return made;
+      }
+    }
+    if (!found && known.empty()) {
+      if (error) return fail(*std::move(error));
+      return fail(Errc::not_found, "portal " + portal_.str() + " has no target " + target_);
+    }
+    const auto chap = this->chap();
+    if (!chap) return fail(chap.error());
+    return prepare_records(host_, target_, *chap);
+  }
+
+  Result<void> rescan_sessions() const {
+    rescanned();
+    for (const KernelSession& session : sessions()) {
+      if (!session.up()) continue;
+      if (auto done = tool_.rescan(session); !done) return done;
+    }
+    return {};
+  }
+
+  /// Takes away what the kernel still has of LUNs that are gone or were replaced. Whether one was replaced: its number
+  /// may bear another LUN now.
+  [[nodiscard]] bool forget_what_is_gone() const {
+    bool replaced = false;
+    const auto links = read_by_id(host_);
+    for (const KernelLun& lun : group_luns(host_, sessions())) {
+      for (const KernelLun::Path& path : lun.paths) {
+        const KernelDisk& disk = path.disk;
+        const bool gone = disk.size.count == 0;
+        const bool other = std::any_of(links.begin(), links.end(), [&](const ByIdLink& link) {
+          return link.device == disk.name && link.name.starts_with("scsi-3") && !is_partition_name(link.name) &&
+                 can_be_named(disk.serials, link.name) == false;
+        });
+        const bool ours = path.session_up && disk.is_disk && !disk.name.empty() && lun.multipath.empty();
+        if (!ours || (!gone && !other)) continue;
+        DeviceUsers users{host_};
+        users.add_holders_and_mounts(disk.name);
+        users.add_openers();
+        if (!users.list().empty()) continue;
+        const auto forgotten = write_attribute(disk.folder + "/delete", "1\n", options_.timeout);
+        replaced = replaced || (forgotten && other);
+      }
+    }
+    return replaced;
+  }
+
+  /// Calls `done` until it says yes. False: the time was over.
+  template <class Done>
+  [[nodiscard]] Result<bool> poll_until(Done done) const {
+    const auto deadline = Clock::now() + options_.timeout;
+    while (!done()) {
+      if (options_.stop.stop_requested()) return fail(Errc::cancelled, "stopped by the caller");
+      if (Clock::now() >= deadline) return false;
+      std::this_thread::sleep_for(std::chrono::milliseconds{20});
+    }
+    return true;
+  }
+  [[nodiscard]] bool udev_works() const { return ::access(host_.udev_queue.c_str(), F_OK) == 0; }
+  [[nodiscard]] Result<void> wait_for_udev() const {
+    return poll_until([&] { return !udev_works(); }).map([](bool) {});
+  }
+  /// Until every disk has its name, or udev has nothing left to do for it.
+  [[nodiscard]] Result<void> wait_for_names() const {
+    auto idle_since = Clock::now();
+    std::string nameless;
+    const auto named = poll_until([&] {
+      nameless.clear();
+      for (const KernelLun& lun : group_luns(host_, sessions())) {
+        // The kernel finds LUNs first, and makes disks of them while we look.
+        const bool coming = lun.devices().size() < lun.paths.size();
+        if (lun.is_disk() && (coming || (!lun.by_id && lun.size(host_).count > 0))) nameless = lun.address;
+      }
+      if (udev_works()) idle_since = Clock::now();
+      return nameless.empty() || Clock::now() - idle_since > std::chrono::seconds{2};
+    });
+    if (!named) return fail(named.error());
+    if (*named) return {};
+    return fail(Error{Errc::timed_out, "udev has not named LUN " + nameless + " within " +
+                                           std::to_string(options_.timeout.count()) + " ms"}
+                    .advise("the sessions are there: repeat it"));
+  }
+
+  void rescanned() const noexcept { rescanned_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed); }
+  [[nodiscard]] double seconds_since_rescan() const noexcept {
+    const auto last = rescanned_.load(std::memory_order_relaxed);
+    return std::chrono::duration<double>(Clock::now().time_since_epoch() - last).count();
+  }
+
+  Portal portal_;
+  std::string target_;
+  OpenOptions options_;
+  std::string chap_file_;
+  OpenIscsiHost host_;
+  Iscsiadm<Runner> tool_;
+  // Of this storage, not of the host: with two storages, each is looked after.
+  mutable std::atomic<Clock::duration> rescanned_{-std::chrono::hours{1}};
+};
+
+}  // namespace stowage::detail
