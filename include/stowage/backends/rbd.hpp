@@ -1,11 +1,11 @@
 #pragma once
 // Images of a Ceph cluster, through librbd.
 
-#include <unistd.h>
 #include <stowage/backend.hpp>
 #include <stowage/backends/detail/rbd_change.hpp>
 #include <stowage/backends/detail/rbd_create.hpp>
 #include <stowage/backends/detail/rbd_device.hpp>
+#include <stowage/backends/detail/rbd_kernel.hpp>
 #include <stowage/backends/detail/rbd_listing.hpp>
 #include <stowage/backends/detail/rbd_pool.hpp>
 #include <stowage/backends/detail/rbd_recover.hpp>
@@ -28,6 +28,10 @@ namespace stowage {
 /// Images are made with the features layering, exclusive-lock, object-map, fast-diff and deep-flatten. Sizes are whole
 /// MiB. Snapshots of a running guest's image are possible: the client that holds the image's lock is asked to take
 /// them.
+///
+/// With `krbd`, `activate` maps an image to a device of the kernel, and `path` and `blockdev` are that device. It needs
+/// the kernel module rbd and the program rbd (package ceph-common). What is mapped and not used is unmapped before the
+/// image is removed, renamed, rolled back or made a template; to be opened here, it must be deactivated first.
 class Rbd {
  public:
   using Config = RbdConfig;
@@ -55,12 +59,16 @@ class Rbd {
 
   Result<void> activate() { return detail::rbd_probe(*pool_); }
   Result<void> deactivate() { return {}; }
+  /// With krbd, maps the image, and switches off those of its features that this kernel lacks (on Linux 6.1 that is
+  /// journaling). Errors: not_found, in_use; with krbd also unavailable (no kernel module rbd, no program rbd),
+  /// permission_denied (not root), identity_changed (an older image of this name is mapped), wrong_state (a feature
+  /// that the kernel lacks and that cannot be switched off).
   Result<void> activate(const VolumeName& volume) {
-    return exists(volume).and_then([&] { return mapped(volume, true); });
+    return config().krbd ? detail::krbd_activate(pool_, volume) : exists(volume);
   }
-  Result<void> deactivate(const VolumeName& volume) {
-    return exists(volume).and_then([&] { return mapped(volume, false); });
-  }
+  /// Unmaps the image if this host has it mapped, also without krbd: containers map what they use. Asks only sysfs, as
+  /// long as nothing is mapped. Errors: in_use, with the mounts, devices and processes that use it.
+  Result<void> deactivate(const VolumeName& volume) { return detail::krbd_deactivate(*pool_, volume); }
 
   [[nodiscard]] Result<Status> status() const { return detail::rbd_status(*pool_); }
   [[nodiscard]] Result<std::vector<VolumeInfo>> list(const ListFilter& filter) const {
@@ -91,11 +99,11 @@ class Rbd {
     return detail::rbd_create(pool_, volume, spec);
   }
   Result<void> remove(const VolumeName& volume, const RemoveOptions& options, const Work& work) {
-    return detail::rbd_remove_image(pool_, volume, options, work);
+    return deactivate(volume).and_then([&] { return detail::rbd_remove_image(pool_, volume, options, work); });
   }
   Result<Bytes> resize(const VolumeName& volume, Bytes size) { return detail::rbd_resize(pool_, volume, size); }
   Result<void> rename(const VolumeName& volume, const VolumeName& to) {
-    return detail::rbd_rename_image(pool_, volume, to);
+    return deactivate(volume).and_then([&] { return detail::rbd_rename_image(pool_, volume, to); });
   }
 
   Result<void> snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
@@ -105,7 +113,7 @@ class Rbd {
     return detail::rbd_list_snapshots(pool_, volume);
   }
   Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
-    return detail::rbd_roll_back(pool_, volume, snapshot, work);
+    return deactivate(volume).and_then([&] { return detail::rbd_roll_back(pool_, volume, snapshot, work); });
   }
   Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
     return detail::rbd_remove_one_snapshot(pool_, volume, snapshot);
@@ -118,14 +126,16 @@ class Rbd {
     return detail::rbd_clone(pool_, volume, snapshot.str(), to);
   }
   Result<void> make_template(const VolumeName& volume, const VolumeName& to) {
-    return detail::rbd_make_template(pool_, volume, to);
+    return deactivate(volume).and_then([&] { return detail::rbd_make_template(pool_, volume, to); });
   }
   Result<void> flatten(const VolumeName& volume, const Work& work) {
     return detail::rbd_flatten_image(pool_, volume, work);
   }
 
   [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, Access access) {
-    return detail::rbd_open_device(pool_, volume, {}, access);
+    return detail::rbd_open_device(pool_, volume, {}, access).map_error([&](Error error) {
+      return detail::krbd_explain(*pool_, volume, std::move(error));
+    });
   }
   [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, const SnapshotName& snapshot) {
     return detail::rbd_open_device(pool_, volume, snapshot.str(), Access::read_only);
@@ -144,20 +154,12 @@ class Rbd {
     return detail::rbd_find_entry(*pool_, volume).map([](const detail::RbdEntry&) {});
   }
 
+  /// The path that a mapped image has, else the one that it will have.
   [[nodiscard]] Result<std::string> device(const VolumeName& volume, std::string_view snapshot) const {
-    return pool_->cluster->fsid().and_then(
-        [&](const std::string& fsid) { return detail::krbd_device(fsid, config(), volume, snapshot); });
-  }
-
-  /// Only with krbd is there something to do, and others do it.
-  [[nodiscard]] Result<void> mapped(const VolumeName& volume, bool wanted) const {
-    if (!config().krbd) return {};
-    return device(volume, {}).and_then([&](const std::string& path) -> Result<void> {
-      if ((::access(path.c_str(), F_OK) == 0) == wanted) return {};
-      return fail(Error{Errc::unavailable, "'" + path + "' is " + (wanted ? "not " : "") +
-                                               "mapped, and this host cannot " + (wanted ? "map" : "unmap") +
-                                               " kernel devices yet"}
-                      .advise(std::string{"use: rbd "} + (wanted ? "map" : "unmap")));
+    return detail::krbd_identity(*pool_, volume, snapshot).and_then([&](const detail::KrbdIdentity& image) {
+      const auto mapped = detail::krbd_find({}, image);
+      return mapped.empty() ? detail::krbd_device(image.fsid, config(), volume, snapshot)
+                            : detail::krbd_device_path({}, mapped.front());
     });
   }
 

@@ -1,0 +1,215 @@
+#pragma once
+// Mapping and unmapping by `rbd`, which alone knows how the kernel wants its monitors and keys (the key goes into the
+// kernel's keyring, and never through argv), and waits for udev. A program can be ended at a deadline; our own write
+// to /sys/bus/rbd/add could not. What happened is read from sysfs, not from what the program says.
+
+#include <fcntl.h>
+#include <unistd.h>
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <stop_token>
+#include <stowage/backends/detail/rbd_connection.hpp>
+#include <stowage/backends/detail/rbd_kernel_devices.hpp>
+#include <stowage/backends/detail/rbd_kernel_users.hpp>
+#include <stowage/process/command.hpp>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace stowage::detail {
+
+inline constexpr const char* rbd_program = "/usr/bin/rbd";
+
+/// `rbd map` as the storage's user. Program and kernel give up by themselves at `timeout`; some time later the program
+/// is ended.
+inline Command krbd_map_command(const RbdAccess& access, const KrbdIdentity& image, const OpenOptions& options) {
+  // Without a conf of the storage's own, that of the host must not be read: it may be of another cluster.
+  std::vector<std::string> argv{rbd_program, "-c", access.conf.empty() ? "/dev/null" : access.conf};
+  argv.insert(argv.end(), {"-n", "client." + access.user});
+  if (!access.keyring.empty()) argv.insert(argv.end(), {"--keyring", access.keyring});
+  if (access.external) {
+    argv.insert(argv.end(), {"-m", rbd_monhosts(access.monhost, ',')});
+    argv.insert(argv.end(), {"--auth_client_required", std::string{access.auth()}});
+  }
+  // The program waits for monitors as well, 300 s unless it is told.
+  argv.insert(argv.end(), {"--client_mount_timeout", rbd_seconds(options.timeout)});
+  argv.insert(argv.end(), {"map", "--pool", image.pool});
+  if (!image.name_space.empty()) argv.insert(argv.end(), {"--namespace", image.name_space});
+  std::string how = "mount_timeout=" + rbd_seconds(options.timeout);
+  // At port 3300 monitors speak version 2 of the protocol only, which the kernel speaks when it is told to
+  // (Linux 5.11).
+  const bool v2 = std::all_of(access.monhost.begin(), access.monhost.end(),
+                              [](const Portal& monitor) { return monitor.port_text() == "3300"; });
+  if (access.external && v2) how += ",ms_mode=prefer-crc";
+  argv.insert(argv.end(), {"--image", image.image, "-o", std::move(how)});
+  return {.argv = std::move(argv), .timeout = options.timeout + std::chrono::seconds{5}, .stop = options.stop};
+}
+
+/// Asks no monitor: the cluster may be gone.
+inline Command krbd_unmap_command(const std::string& node, const OpenOptions& options) {
+  return {.argv = {rbd_program, "-c", "/dev/null", "--no-mon-config", "unmap", node},
+          .timeout = options.timeout,
+          .stop = options.stop};
+}
+
+/// What a program said about its failure: its lines that begin with `rbd: `, else the last one. Ceph's log comes before
+/// them. On one line, without what a terminal would obey.
+inline std::string krbd_words(std::string_view text) {
+  std::string words;
+  std::string last;
+  while (!text.empty()) {
+    std::string line{text.substr(0, text.find('\n'))};
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    std::erase_if(line, is_control);
+    if (line.empty()) continue;
+    last = line.substr(0, 500);
+    if (line.starts_with("rbd: ") && words.size() < 1000) words += (words.empty() ? "" : "; ") + last.substr(5);
+  }
+  return words.empty() ? last : words;
+}
+
+/// `rbd` exits with an errno; with 1 also when it has none to tell.
+inline Error krbd_tool_error(const CommandOutput& output, const std::string& doing) {
+  const auto code = [&] {
+    switch (output.exit_code) {
+      case ENOENT: return Errc::not_found;
+      case EACCES: return Errc::permission_denied;
+      case EBUSY: return Errc::in_use;
+      case EIO:
+      case ETIMEDOUT:
+      case ECONNREFUSED:
+      case EHOSTUNREACH: return Errc::unavailable;
+      default: return Errc::command_failed;
+    }
+  }();
+  const std::string words = krbd_words(output.err);
+  return Error{
+      code, doing + ": " + (words.empty() ? "rbd ended with exit status " + std::to_string(output.exit_code) : words),
+      native_errno(output.exit_code)};
+}
+
+/// The bus of the kernel module, which is loaded if need be.
+/// Errors: unavailable (the kernel has no such module).
+template <CommandRunner Runner>
+Result<void> krbd_load(const Runner& runner, const KrbdTree& tree, const OpenOptions& options) {
+  const std::string bus = tree.sys + "/bus/rbd";
+  if (::access(bus.c_str(), F_OK) == 0) return {};
+  const auto loaded = runner.run({.argv = {"/sbin/modprobe", "rbd"}, .timeout = options.timeout, .stop = options.stop});
+  if (!loaded) return fail(loaded.error());
+  if (::access(bus.c_str(), F_OK) == 0) return {};
+  const std::string words = krbd_words(loaded->err);
+  return fail(
+      Error{Errc::unavailable, "the kernel module rbd is not there" + (words.empty() ? "" : ": " + words)}.advise(
+          "krbd needs a kernel with the module rbd; without krbd, librbd is used"));
+}
+
+/// The features that this kernel can serve; all, where it does not say.
+inline std::uint64_t krbd_supported_features(const KrbdTree& tree) {
+  const auto text = krbd_line(tree.sys + "/bus/rbd/supported_features");
+  return text ? std::strtoull(text->c_str(), nullptr, 16) : ~std::uint64_t{0};
+}
+
+/// One at a time maps or unmaps an image on this host: held while it lives, by whichever program, and gone with it.
+/// The locked byte of /sys/bus/rbd/add stands for the image, so that images do not wait for each other.
+inline Result<Fd> krbd_lock(const KrbdTree& tree, const KrbdIdentity& image, const OpenOptions& options) {
+  const std::string path = tree.sys + "/bus/rbd/add";
+  Fd file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+  if (!file) {
+    const std::error_code native = native_errno(errno);
+    return fail(Error{native == native_errno(EACCES) ? Errc::permission_denied : Errc::unavailable,
+                      "opening '" + path + "': " + native.message(), native}
+                    .advise("mapping kernel devices is for root, outside of containers"));
+  }
+  struct ::flock byte {};
+  byte.l_type = F_WRLCK;
+  byte.l_start = static_cast<::off_t>(std::hash<std::string>{}(image.fsid + "/" + image.spec()) >> 2U);
+  byte.l_len = 1;
+  for (const auto deadline = std::chrono::steady_clock::now() + options.timeout;;) {
+    if (::fcntl(file.get(), F_OFD_SETLK, &byte) == 0) return file;
+    if (errno != EAGAIN && errno != EACCES && errno != EINTR) {
+      return fail(Errc::backend_failed, "locking '" + path + "'", native_errno(errno));
+    }
+    if (options.stop.stop_requested()) return fail(Errc::cancelled, "stopped while another program maps the image");
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return fail(Errc::timed_out, "another program has been mapping or unmapping '" + image.spec() + "' for " +
+                                       std::to_string(options.timeout.count()) + " ms");
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds{20});
+  }
+}
+
+/// Maps an image that is not mapped. Pre: the caller holds its lock.
+/// Errors: those of `rbd map`; timed_out, when it hung and nothing was mapped; backend_failed, when it lied.
+template <CommandRunner Runner>
+Result<KrbdDevice> krbd_map(const Runner& runner, const KrbdTree& tree, const RbdAccess& access,
+                            const KrbdIdentity& image, const OpenOptions& options) {
+  const std::string doing = "mapping '" + image.spec() + "'";
+  auto output = runner.run(krbd_map_command(access, image, options));
+  if (const std::vector<KrbdDevice> mapped = krbd_find(tree, image); !mapped.empty()) return mapped.front();
+  if (!output) return fail(std::move(output.error()).during(doing));
+  if (output->exit_code != 0) return fail(krbd_tool_error(*output, doing));
+  return fail(Errc::backend_failed,
+              doing + ": rbd says that it did, and the kernel has it not: '" + krbd_words(output->out) + "'");
+}
+
+/// Waits for the node of a mapped image; udev's links come with it or are not needed.
+/// Errors: timed_out.
+inline Result<void> krbd_wait_for_node(const KrbdTree& tree, const KrbdDevice& device, const OpenOptions& options) {
+  const std::string node = tree.dev + "/" + device.name();
+  for (const auto deadline = std::chrono::steady_clock::now() + options.timeout;;) {
+    if (::access(node.c_str(), F_OK) == 0) return {};
+    if (options.stop.stop_requested()) return fail(Errc::cancelled, "stopped while waiting for '" + node + "'");
+    if (std::chrono::steady_clock::now() >= deadline) {
+      return fail(Error{Errc::timed_out, "'" + device.identity.spec() + "' is mapped, but '" + node +
+                                             "' did not appear within " + std::to_string(options.timeout.count()) +
+                                             " ms"}
+                      .advise("is /dev a devtmpfs, or does udevd run?"));
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds{10});
+  }
+}
+
+inline Error krbd_busy(const KrbdTree& tree, const KrbdDevice& device) {
+  const std::vector<std::string> users = krbd_users(tree, device.name());
+  std::string who;
+  for (std::size_t at = 0; at < users.size() && at < 5; ++at) who += (at == 0 ? "" : ", ") + users[at];
+  if (users.size() > 5) who += " and " + std::to_string(users.size() - 5) + " more";
+  return Error{Errc::in_use,
+               "'" + tree.dev + "/" + device.name() + "' is used by " + (who.empty() ? "somebody unknown" : who),
+               native_errno(EBUSY)}
+      .advise("close it there");
+}
+
+/// Unmaps every device of an image. Nothing mapped is nothing to do, without a question to anybody.
+/// Errors: in_use, with the users; unavailable (no program), timed_out (the cluster does not answer the kernel).
+template <CommandRunner Runner>
+Result<void> krbd_unmap(const Runner& runner, const KrbdTree& tree, const KrbdIdentity& image,
+                        const OpenOptions& options) {
+  if (krbd_find(tree, image).empty()) return {};
+  const auto lock = krbd_lock(tree, image, options);
+  if (!lock) return fail(lock.error());
+  for (const KrbdDevice& device : krbd_find(tree, image)) {
+    const std::string node = tree.dev + "/" + device.name();
+    const std::string doing = "unmapping '" + node + "'";
+    auto output = runner.run(krbd_unmap_command(node, options));
+    const auto now = krbd_read_device(tree, std::to_string(device.number));
+    if (!now || now->identity != image) continue;  // gone, whatever was said
+    if (!output && output.error().code() == Errc::timed_out) {
+      return fail(std::move(output.error())
+                      .during(doing)
+                      .advise("does the cluster answer? as a last resort: rbd unmap -o force " + node));
+    }
+    if (!output) return fail(std::move(output.error()).during(doing));
+    if (output->exit_code == EBUSY) return fail(krbd_busy(tree, device));
+    if (output->exit_code != 0) return fail(krbd_tool_error(*output, doing));
+    return fail(Errc::backend_failed, doing + ": rbd says that it did, and the kernel still has it");
+  }
+  return {};
+}
+
+}  // namespace stowage::detail
