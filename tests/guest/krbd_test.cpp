@@ -1,0 +1,170 @@
+// Images of the suite's Ceph cluster as devices of the guest's kernel. Every `rbd` costs seconds here, so each test
+// does much with few.
+
+#include <catch2/catch.hpp>
+
+#include <stowage/backends/rbd.hpp>
+#include <stowage/io/kernel_device.hpp>
+#include <stowage/storage.hpp>
+
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/guest_lab.hpp"
+#include "support/rbd_lab.hpp"
+
+using namespace stowage;
+using namespace std::chrono_literals;
+using testing::elapsed;
+using testing::guest;
+using testing::must;
+using testing::refusal_of;
+using testing::refused;
+using testing::volume_name;
+
+namespace {
+
+/// A storage with `krbd 1` in the namespace that the cluster has from its start.
+struct KrbdLab {
+  KrbdLab() {
+    config.name_space = "ns";
+    config.krbd = true;
+    options.priv = priv.path();
+    options.ceph_conf = server["CONF"];
+  }
+  KrbdLab(const KrbdLab&) = delete;
+  KrbdLab& operator=(const KrbdLab&) = delete;
+  ~KrbdLab() {
+    auto left = storage();
+    for (const VolumeInfo& volume : must(left.list())) must(left.remove(volume.name));
+  }
+
+  Storage<Rbd> storage() const { return must(Storage<Rbd>::open(must(StorageId::parse("st")), config, options)); }
+  std::string spec(const VolumeName& volume) const { return "rbd/ns/" + volume.str(); }
+  std::string rbd(const std::string& arguments) const {
+    return testing::shell("rbd -c " + server["CONF"] + " " + arguments + " 2>/dev/null");
+  }
+  std::string path_when_unmapped(const VolumeName& volume) const {
+    return "/dev/rbd-pve/" + server["FSID"] + "/" + spec(volume);
+  }
+  /// The numbers of the devices that the kernel has for an image.
+  std::size_t mapped(const VolumeName& volume) const {
+    return detail::krbd_find({}, {server["FSID"], "rbd", "ns", volume.str(), ""}).size();
+  }
+
+  testing::Server server = testing::Server::shared("ceph");
+  testing::PrivFolder priv;
+  RbdConfig config;
+  OpenOptions options;
+};
+
+KernelDevice open_kernel_device(const std::string& path, Access access) {
+  return must(KernelDevice::open(path, access, path));
+}
+
+bool says(const Error& error, const std::string& text) { return error.message().find(text) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("krbd: what goes through the kernel is in the image, and the other way round") {
+  const KrbdLab lab;
+  auto storage = lab.storage();
+  refused(storage.activate(volume_name("vm-990000101-missing")), Errc::not_found);
+  const VolumeName volume = must(storage.create({.vmid = guest, .size = 8_MiB}));
+  CHECK(must(storage.path(volume)) == lab.path_when_unmapped(volume));
+  CHECK(elapsed([&] { must(storage.deactivate(volume)); }) < 500ms);  // no program runs
+
+  std::vector<Result<void>> results(4);
+  {
+    std::vector<std::jthread> threads;
+    for (Result<void>& result : results) threads.emplace_back([&] { result = storage.activate(volume); });
+  }
+  for (const Result<void>& result : results) must(result);
+  CHECK(lab.mapped(volume) == 1);
+  const std::string path = must(storage.path(volume));
+  CHECK(path == "/dev/rbd/" + lab.spec(volume));  // Debian's rule of udev, not Proxmox VE's
+  const auto node = nlohmann::json::parse(must(storage.blockdev(volume)).to_json());
+  CHECK(node.at("driver") == "host_device");
+  CHECK(node.at("filename") == path);
+
+  const auto shown = nlohmann::json::parse(lab.rbd("showmapped --format json"));
+  REQUIRE(shown.size() == 1);
+  CHECK(shown[0].at("pool") == "rbd");
+  CHECK(shown[0].at("namespace") == "ns");
+  CHECK(shown[0].at("name") == volume.str());
+  CHECK(shown[0].at("snap") == "-");
+  CHECK(testing::sh("realpath " + path) == shown[0].at("device").get<std::string>() + "\n");
+  const auto features = nlohmann::json::parse(lab.rbd("info --format json " + lab.spec(volume))).at("features");
+  CHECK(features.size() == 5);  // the kernel has them all
+
+  const std::vector<std::byte> data = testing::pattern(1, 65536);
+  std::vector<std::byte> buffer(data.size());
+  {
+    auto device = open_kernel_device(path, Access::read_write);
+    CHECK(device.size() == 8_MiB);
+    must(device.write_at(4_MiB, data));
+    must(device.close());
+  }
+  must(storage.activate(volume));
+  must(storage.deactivate(volume));
+  CHECK(lab.mapped(volume) == 0);
+  CHECK(must(storage.path(volume)) == lab.path_when_unmapped(volume));
+  {
+    auto device = must(storage.open_volume(volume, Access::read_write));
+    must(device.read_at(4_MiB, buffer));
+    CHECK(buffer == data);
+    must(device.write_at(1_MiB, data));
+    must(device.close());
+  }
+  must(storage.activate(volume));
+  auto device = open_kernel_device(must(storage.path(volume)), Access::read_only);
+  buffer.assign(buffer.size(), std::byte{0});
+  must(device.read_at(1_MiB, buffer));
+  CHECK(buffer == data);
+  must(device.close());
+  must(storage.remove(volume));  // mapped, but nobody uses it
+  CHECK(lab.mapped(volume) == 0);
+}
+
+TEST_CASE("krbd: a device in use stays, and its users are named, here for a user of one namespace from outside") {
+  KrbdLab lab;
+  lab.config.monhost = {must(Portal::parse(lab.server["MONHOST_V1"]))};
+  lab.config.username = "tester";
+  lab.priv.copy(lab.server.folder() + "/tester.keyring", "st.keyring");
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = guest, .size = 8_MiB}));
+  must(storage.activate(volume));
+  const std::string path = must(storage.path(volume));
+  testing::sh("mkfs.ext4 -q " + path + " && mkdir -p /run/krbd && mount " + path + " /run/krbd");
+  CHECK(says(refusal_of(storage.deactivate(volume), Errc::in_use), "/run/krbd"));
+  testing::sh("umount /run/krbd");
+
+  auto device = open_kernel_device(path, Access::read_only);
+  CHECK(says(refusal_of(storage.remove(volume), Errc::in_use), "process " + std::to_string(::getpid())));
+  CHECK(says(refusal_of(storage.open_volume(volume, Access::read_write), Errc::in_use), "deactivate it first"));
+  CHECK(lab.mapped(volume) == 1);
+  must(device.close());
+  must(storage.deactivate(volume));
+  CHECK(lab.mapped(volume) == 0);
+}
+
+TEST_CASE(
+    "krbd: features are fitted to the kernel, and another image of the same name is not taken for the mapped one") {
+  const KrbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = volume_name("vm-990000101-journaled");
+  lab.rbd("create --size 8M --image-feature layering,exclusive-lock,journaling " + lab.spec(volume));
+  must(storage.activate(volume));
+  const auto features = nlohmann::json::parse(lab.rbd("info --format json " + lab.spec(volume))).at("features");
+  CHECK(features == nlohmann::json::array({"layering", "exclusive-lock"}));
+
+  const auto pool = must(detail::rbd_open_pool(must(StorageId::parse("st")), lab.config, lab.options));
+  REQUIRE(::rbd_rename(pool->io.get(), volume.str().c_str(), "vm-990000101-old") == 0);
+  must(storage.create({.vmid = guest, .size = 4_MiB, .name = volume}));
+  refused(storage.activate(volume), Errc::identity_changed);
+  must(storage.deactivate(volume));
+  must(storage.activate(volume));
+  CHECK(open_kernel_device(must(storage.path(volume)), Access::read_only).size() == 4_MiB);
+}

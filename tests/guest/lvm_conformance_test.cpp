@@ -1,0 +1,69 @@
+// LvmThin keeps the laws on a real thin pool. A group of laws a test, for each has a limit in the guest.
+
+#include <stowage/testing/conformance.hpp>
+
+#include <optional>
+#include <string>
+
+#include "support/lvm_lab.hpp"
+
+using namespace stowage;
+
+namespace {
+
+struct LvmFixture {
+  using Backend = LvmThin;
+
+  Storage<Backend>& storage() { return storage_; }
+  std::string add_foreign() const {
+    testing::sh("lvcreate -qq -y -V 4M -n data-1 --thinpool " + lab.spec("pool"));
+    return "data-1";
+  }
+
+  testing::LvmLab lab;
+  Storage<Backend> storage_ = lab.storage();
+};
+
+}  // namespace
+
+TEST_CASE("LvmThin keeps the laws of all storages") {
+  LvmFixture fixture;
+  testing::detail::check_laws(fixture, testing::detail::laws_of_all<LvmFixture>());
+}
+
+TEST_CASE("LvmThin keeps the laws of data") {
+  LvmFixture fixture;
+  testing::detail::check_laws(fixture, testing::detail::laws_of_data<LvmFixture>());
+}
+
+TEST_CASE("LvmThin keeps the laws of provisioning") {
+  LvmFixture fixture;
+  testing::detail::check_laws(fixture, testing::detail::laws_of_provision<LvmFixture>());
+}
+
+TEST_CASE("LvmThin keeps the laws of growing and renaming") {
+  LvmFixture fixture;
+  testing::detail::check_laws(fixture, testing::detail::laws_of_resize<LvmFixture>());
+  testing::detail::check_laws(fixture, testing::detail::laws_of_rename<LvmFixture>());
+}
+
+TEST_CASE("LvmThin keeps the laws of snapshots") {
+  LvmFixture fixture;
+  testing::detail::check_laws(fixture, testing::detail::laws_of_snapshots<LvmFixture>());
+}
+
+TEST_CASE("LvmThin keeps the laws of templates") {
+  LvmFixture fixture;
+  testing::detail::check_laws(fixture, testing::detail::laws_of_templates<LvmFixture>());
+}
+
+TEST_CASE("LvmThin keeps the laws of clones") {
+  LvmFixture fixture;
+  testing::detail::check_laws(fixture, testing::detail::laws_of_clones<LvmFixture>());
+  testing::detail::check_laws(fixture, testing::detail::laws_of_clones_of_snapshots<LvmFixture>());
+}
+
+TEST_CASE("LvmThin keeps the laws of imports") {
+  LvmFixture fixture;
+  testing::detail::check_laws(fixture, testing::detail::laws_of_imports<LvmFixture>());
+}

@@ -1,0 +1,246 @@
+// Programs that die in the middle of a verb: every step can be the last, and recover finishes or undoes.
+
+#include <catch2/catch.hpp>
+
+#include <stowage/backends/lvm_thin.hpp>
+#include <stowage/process/posix_runner.hpp>
+#include <stowage/storage.hpp>
+
+#include <unistd.h>
+#include <csignal>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "support/child.hpp"
+#include "support/lvm_lab.hpp"
+
+using namespace stowage;
+using namespace std::chrono_literals;
+using testing::Child;
+using testing::guest;
+using testing::LvmLab;
+using testing::must;
+using testing::refused;
+using testing::sh;
+using testing::snapshot_name;
+using testing::volume_name;
+
+namespace {
+
+/// The real tools, for as many changes as there are steps; after that, the program is as good as dead.
+class DyingRunner {
+ public:
+  explicit DyingRunner(int steps) : left_{std::make_shared<int>(steps)} {}
+  DyingRunner() : DyingRunner{0} {}
+
+  Result<CommandOutput> run(const Command& command) const {
+    if (command.argv[0] == "/sbin/lvs") return real_.run(command);
+    if (*left_ <= 0) {
+      --*left_;
+      return fail(Errc::timed_out, "the program died before it could run this");
+    }
+    --*left_;
+    return real_.run(command);
+  }
+  bool died() const { return *left_ < 0; }
+
+ private:
+  std::shared_ptr<int> left_;
+  PosixRunner real_;
+};
+
+using DyingLvm = BasicLvmThin<DyingRunner>;
+
+const SnapshotName s1 = snapshot_name("s1");
+const SnapshotName s2 = snapshot_name("s2");
+const VolumeName volume = volume_name("vm-990000101-disk-0");
+
+template <class S>
+void fill(S& storage, const VolumeName& name, std::uint64_t seed) {
+  auto device = must(storage.open_volume(name, Access::read_write));
+  must(device.write_at(Bytes{0}, testing::pattern(seed, 1 << 16)));
+  must(device.close());
+}
+
+/// The seed that it was filled with, 1 to 4; else 0.
+template <class Device>
+std::uint64_t content(Device device) {
+  std::vector<std::byte> bytes(1 << 16);
+  must(device.read_at(Bytes{0}, bytes));
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+    if (bytes == testing::pattern(seed, bytes.size())) return seed;
+  }
+  return 0;
+}
+
+/// Content 3, with snapshots of 1 and 2.
+void tell_story(Storage<LvmThin>& storage) {
+  must(storage.create({.vmid = guest, .size = 4_MiB, .name = volume}));
+  fill(storage, volume, 1);
+  must(storage.snapshot(volume, s1));
+  fill(storage, volume, 2);
+  must(storage.snapshot(volume, s2));
+  fill(storage, volume, 3);
+}
+
+/// Runs `verb` with ever more steps until it comes to its end. `after(finished)` looks at what each death has left, and
+/// puts in order what the next one needs. Says how many steps there were.
+template <class Verb, class After>
+int die_everywhere(const LvmLab& lab, Verb verb, After after) {
+  for (int steps = 0;; ++steps) {
+    INFO("death behind step " << steps);
+    REQUIRE(steps < 20);
+    const DyingRunner runner{steps};
+    const StorageId id = must(StorageId::parse("dying"));
+    Storage<DyingLvm> dying{id, must(DyingLvm::open(id, lab.config, lab.options, runner))};
+    const bool finished = verb(dying);
+    CHECK(finished != runner.died());
+    after(finished);
+    if (finished) return steps;
+  }
+}
+
+void nothing_is_left_to_do(Storage<LvmThin>& storage) {
+  static_cast<void>(must(storage.recover()));
+  CHECK(must(storage.recover()).empty());
+  for (const Finding& finding : must(storage.check())) FAIL_CHECK(finding.object << ": " << finding.problem);
+}
+
+}  // namespace
+
+TEST_CASE("every step of a rollback by merging can be the last before a crash") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  tell_story(storage);
+  const std::string uuid = must(storage.info(volume)).identity;
+  const int steps = die_everywhere(
+      lab, [](Storage<DyingLvm>& dying) { return dying.rollback(volume, s1).has_value(); },
+      [&](bool finished) {
+        CHECK_FALSE((must(storage.info(volume)).incomplete() && finished));
+        nothing_is_left_to_do(storage);
+        const std::uint64_t now = content(must(storage.open_volume(volume, Access::read_only)));
+        CHECK((now == 1 || (now == 3 && !finished)));
+        CHECK(must(storage.info(volume)).identity == uuid);
+        CHECK(lab.lvs(volume.str(), "lv_uuid") == uuid);
+        REQUIRE(must(storage.snapshots(volume)).size() == 2);
+        CHECK(content(must(storage.open_volume(volume, s1))) == 1);
+        CHECK(content(must(storage.open_volume(volume, s2))) == 2);
+        fill(storage, volume, 3);
+      });
+  CHECK(steps == 3);
+}
+
+TEST_CASE("every step of a rollback by exchange can be the last before a crash") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  tell_story(storage);
+  const std::string uuid = must(storage.info(volume)).identity;
+  must(storage.rollback(volume, s1));  // behind which LVM has forgotten what s2 was taken of
+  fill(storage, volume, 4);
+  const int steps = die_everywhere(
+      lab, [](Storage<DyingLvm>& dying) { return dying.rollback(volume, s2).has_value(); },
+      [&](bool finished) {
+        REQUIRE(must(storage.list()).size() == 1);  // never missing for us
+        CHECK(must(storage.info(volume)).identity == uuid);
+        nothing_is_left_to_do(storage);
+        const std::uint64_t now = content(must(storage.open_volume(volume, Access::read_only)));
+        CHECK((now == 2 || (now == 4 && !finished)));
+        CHECK(must(storage.info(volume)).identity == uuid);
+        CHECK(content(must(storage.open_volume(volume, s1))) == 1);
+        CHECK(content(must(storage.open_volume(volume, s2))) == 2);
+        CHECK(lab.names() == "pool snap_" + volume.str() + "_s1 snap_" + volume.str() + "_s2 " + volume.str() + " ");
+        fill(storage, volume, 4);
+      });
+  CHECK(steps == 5);
+}
+
+TEST_CASE("every step of a renaming can be the last before a crash") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  tell_story(storage);
+  VolumeName from = volume;
+  VolumeName to = volume_name("vm-990000102-other");
+  const int steps = die_everywhere(
+      lab,
+      [&](Storage<DyingLvm>& dying) {
+        const VmId owner{to == volume ? std::uint64_t{990'000'101} : std::uint64_t{990'000'102}};
+        return dying.rename(from, {.vmid = owner, .name = to}).has_value();
+      },
+      [&](bool finished) {
+        REQUIRE(must(storage.list()).size() == 1);
+        CHECK(must(storage.snapshots(must(storage.list())[0].name)).size() == 2);  // also half way
+        nothing_is_left_to_do(storage);
+        const VolumeName now = must(storage.list())[0].name;
+        CHECK((now == to || (now == from && !finished)));
+        CHECK(content(must(storage.open_volume(now, Access::read_only))) == 3);
+        CHECK(content(must(storage.open_volume(now, s1))) == 1);
+        CHECK(content(must(storage.open_volume(now, s2))) == 2);
+        if (now == to) std::swap(from, to);
+      });
+  CHECK(steps == 6);
+}
+
+TEST_CASE("every step of a template can be the last before a crash") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  int number = 0;
+  const auto name = [&] { return volume_name("vm-990000101-t" + std::to_string(number)); };
+  const int steps = die_everywhere(
+      lab,
+      [&](Storage<DyingLvm>& dying) {
+        must(storage.create({.vmid = guest, .size = 4_MiB, .name = name()}));
+        return dying.make_template(name()).has_value();
+      },
+      [&](bool) {
+        nothing_is_left_to_do(storage);
+        ++number;
+      });
+  CHECK(steps == 3);
+  // A death before the mark leaves a volume, one behind it a template.
+  CHECK(lab.names() == "base-990000101-t2 base-990000101-t3 pool vm-990000101-t0 vm-990000101-t1 ");
+  CHECK(lab.lvs("base-990000101-t2", "lv_attr").starts_with("Vri---tz-k"));
+}
+
+TEST_CASE("every step of a removal can be the last before a crash") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  tell_story(storage);
+  const int steps = die_everywhere(
+      lab, [](Storage<DyingLvm>& dying) { return dying.remove(volume, {.snapshots = true}).has_value(); },
+      [&](bool finished) {
+        const bool begun = !finished && must(storage.info(volume)).incomplete();
+        nothing_is_left_to_do(storage);
+        if (begun || finished) CHECK(lab.names() == "pool ");
+        if (begun) tell_story(storage);
+      });
+  CHECK(steps == 3);  // mark, snapshots, volume
+}
+
+TEST_CASE("child fills an import", "[.child]") {
+  LvmThinConfig config;
+  config.vgname = Child::told();
+  config.thinpool = "pool";
+  auto storage = must(Storage<LvmThin>::open(must(StorageId::parse("child")), config));
+  must(storage.begin_import({.vmid = guest, .size = 4_MiB, .name = volume}));
+  auto device = must(storage.open_volume(volume, Access::read_write));
+  must(device.write_at(Bytes{0}, testing::pattern(1, 65536)));
+  Child::ready();
+  ::pause();
+}
+
+TEST_CASE("an import is left alone while somebody fills it, and removed when he is dead") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  Child child{"child fills an import", lab.vg()};
+  REQUIRE(child.is_ready());
+  CHECK(must(storage.info(volume)).intent == "import");
+  CHECK(must(storage.recover()).empty());
+  const Error error = testing::refusal_of(storage.open_volume(volume, Access::read_write), Errc::in_use);
+  CHECK(error.message().find("process ") != std::string::npos);
+  child.kill();
+  CHECK(must(storage.recover()).size() == 1);
+  CHECK(lab.names() == "pool ");
+}

@@ -1,0 +1,233 @@
+// LvmThin and LVM's own tools on one thin pool: what one does the other sees.
+
+#include <catch2/catch.hpp>
+
+#include <stowage/backends/lvm_thin.hpp>
+#include <stowage/storage.hpp>
+
+#include <cstddef>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "support/child.hpp"
+#include "support/lvm_lab.hpp"
+
+using namespace stowage;
+using namespace std::chrono_literals;
+using testing::ask;
+using testing::elapsed;
+using testing::guest;
+using testing::LvmLab;
+using testing::must;
+using testing::refusal_of;
+using testing::refused;
+using testing::sh;
+using testing::snapshot_name;
+using testing::volume_name;
+
+namespace {
+
+const SnapshotName s1 = snapshot_name("s1");
+const SnapshotName s2 = snapshot_name("s2");
+
+bool says(const Error& error, const std::string& text) { return error.message().find(text) != std::string::npos; }
+
+VolumeName make(Storage<LvmThin>& storage, Bytes size = 8_MiB) {
+  return must(storage.create({.vmid = guest, .size = size}));
+}
+
+void fill(Storage<LvmThin>& storage, const VolumeName& volume, std::uint64_t seed, std::size_t size = 1 << 20) {
+  auto device = must(storage.open_volume(volume, Access::read_write));
+  must(device.write_at(Bytes{0}, testing::pattern(seed, size)));
+  must(device.close());
+}
+
+template <class Device>
+bool holds(Device device, std::uint64_t seed) {
+  std::vector<std::byte> bytes(1 << 20);
+  must(device.read_at(Bytes{0}, bytes));
+  return bytes == testing::pattern(seed, bytes.size());
+}
+
+/// An administrator who lets LVM look into its own volumes, as long as this lives.
+class NosyLvm {
+ public:
+  NosyLvm() {
+    sh("cp /etc/lvm/lvm.conf /run/lvm.conf && sed -i 's/^devices {/devices {\\n\\tscan_lvs=1/' /etc/lvm/lvm.conf");
+  }
+  NosyLvm(const NosyLvm&) = delete;
+  NosyLvm& operator=(const NosyLvm&) = delete;
+  ~NosyLvm() { ask("cp /run/lvm.conf /etc/lvm/lvm.conf"); }
+};
+
+}  // namespace
+
+TEST_CASE("a volume is what lvs, lsblk and dmsetup say of it") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage);
+  CHECK(lab.lvs(volume.str(), "lv_size --units b --nosuffix") == "8388608");
+  CHECK(lab.lvs(volume.str(), "pool_lv") == "pool");
+  CHECK(lab.lvs(volume.str(), "autoactivation").empty());
+  CHECK(lab.lvs(volume.str(), "skip_activation").empty());
+  CHECK(lab.lvs(volume.str(), "lv_uuid") == must(storage.info(volume)).identity);
+  CHECK(must(storage.path(volume)) == lab.device(volume.str()));
+  CHECK(sh("lsblk -nbdo SIZE " + must(storage.path(volume))).find("8388608") != std::string::npos);
+  CHECK(sh("dmsetup info -c --noheadings -o attr " + must(storage.path(volume))).starts_with("L--w"));
+  must(storage.snapshot(volume, s1));
+  CHECK(lab.lvs("snap_" + volume.str() + "_s1", "lv_attr").starts_with("Vri---tz-k"));
+  CHECK(must(storage.snapshots(volume)).at(0).ctime.has_value());
+  const VolumeName base = must(storage.make_template(make(storage)));
+  CHECK(lab.lvs(base.str(), "lv_attr").starts_with("Vri---tz-k"));
+  const VolumeName clone = must(storage.clone(base, {.vmid = guest}));
+  CHECK(must(storage.info(clone)).parent == Parent{{}, {}, base.str(), {}});
+  const VolumeName other = must(storage.clone(volume, s1, {.vmid = guest}));
+  CHECK(must(storage.info(other)).parent == Parent{{}, {}, volume.str(), "s1"});
+  CHECK(must(storage.status()).provisioned == Bytes{5 * 8388608});
+}
+
+TEST_CASE("what pvesm has made is a volume and a snapshot here") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  sh("lvcreate -qq -aly -V 8192k --name vm-100-disk-0 --thinpool " + lab.spec("pool"));
+  const VolumeName volume = volume_name("vm-100-disk-0");
+  fill(storage, volume, 1);
+  sh("lvcreate -qq -n snap_vm-100-disk-0_before -pr -s " + lab.spec("vm-100-disk-0"));
+  sh("lvcreate -qq -n snap_vm-100-disk-0_a-b -pr -s " + lab.spec("vm-100-disk-0"));
+  fill(storage, volume, 2);
+  REQUIRE(must(storage.snapshots(volume)).size() == 2);
+  must(storage.rollback(volume, snapshot_name("before")));
+  CHECK(holds(must(storage.open_volume(volume, Access::read_only)), 1));
+  CHECK(must(storage.snapshots(volume)).at(0).name.str() == "before");
+  CHECK(holds(must(storage.open_volume(volume, snapshot_name("a-b"))), 1));
+  must(storage.rollback(volume, snapshot_name("a-b")));
+  must(storage.remove(volume, {.snapshots = true}));
+  CHECK(lab.names() == "pool ");
+}
+
+TEST_CASE("a rollback keeps the volume's name, identity and tags, and every snapshot") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage);
+  const std::string uuid = lab.lvs(volume.str(), "lv_uuid");
+  sh("lvchange -qq --addtag keep " + lab.spec(volume.str()));
+  fill(storage, volume, 1);
+  must(storage.snapshot(volume, s1));
+  fill(storage, volume, 2);
+  must(storage.snapshot(volume, s2));
+  fill(storage, volume, 3);
+  must(storage.rollback(volume, s1));
+  CHECK(lab.lvs(volume.str(), "lv_uuid") == uuid);
+  const auto good = [&](std::uint64_t seed) {
+    CHECK(holds(must(storage.open_volume(volume, Access::read_only)), seed));
+    CHECK(holds(must(storage.open_volume(volume, s1)), 1));
+    CHECK(holds(must(storage.open_volume(volume, s2)), 2));
+    CHECK(must(storage.info(volume)).identity == uuid);
+    CHECK_FALSE(must(storage.info(volume)).incomplete());
+    CHECK(lab.lvs(volume.str(), "lv_tags").find("keep") != std::string::npos);
+    CHECK(lab.lvs(volume.str(), "lv_attr").starts_with("Vwi"));
+    CHECK(lab.lvs(volume.str(), "autoactivation").empty());
+    CHECK(lab.lvs(volume.str(), "skip_activation").empty());
+    CHECK(lab.names() == "pool snap_" + volume.str() + "_s1 snap_" + volume.str() + "_s2 " + volume.str() + " ");
+  };
+  good(1);
+  must(storage.rollback(volume, s2));  // of which LVM does not know any more what it was taken of
+  good(2);
+  must(storage.rollback(volume, s1));
+  good(1);
+  must(storage.deactivate(volume));
+  must(storage.rollback(volume, s2));  // inactive
+  good(2);
+}
+
+TEST_CASE("who has a volume open is named") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage, 32_MiB);
+  must(storage.snapshot(volume, s1));
+  const std::string path = must(storage.path(volume));
+  sh("mkfs.ext4 -q " + path + " && mkdir -p /run/lvm-mount && mount " + path + " /run/lvm-mount");
+  const auto refuses = [&](const std::string& who) {
+    CHECK(says(refusal_of(storage.remove(volume, {.snapshots = true}), Errc::in_use), who));
+    CHECK(says(refusal_of(storage.rollback(volume, s1), Errc::in_use), who));
+    CHECK(says(refusal_of(storage.deactivate(volume), Errc::in_use), who));
+    CHECK(says(refusal_of(storage.deactivate(), Errc::in_use), who));
+    CHECK(says(refusal_of(storage.rename(volume, {.vmid = VmId{300}, .name = {}}), Errc::in_use), who));
+  };
+  refuses("mounted on /run/lvm-mount");
+  CHECK(says(refusal_of(storage.open_volume(volume, Access::read_write), Errc::in_use), "mounted on /run/lvm-mount"));
+  CHECK(must(storage.resize(volume, 64_MiB)) == 64_MiB);
+  must(storage.snapshot(volume, s2));
+  sh("umount /run/lvm-mount");
+  sh("dmsetup create holder --table '0 8192 linear " + path + " 0'");
+  refuses("/dev/mapper/holder");
+  sh("dmsetup remove holder");
+  must(storage.remove(volume, {.snapshots = true}));
+  CHECK(lab.names() == "pool ");
+}
+
+TEST_CASE("a guest's own volume group is neither seen nor activated") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage, 64_MiB);
+  const std::string path = must(storage.path(volume));
+  const NosyLvm nosy;
+  sh("pvcreate -qq -y " + path + " && vgcreate -qq -y inner " + path + " && lvcreate -qq -y -an -l 1 -n root inner");
+  CHECK(sh("vgs --noheadings -o vg_name 2>/dev/null").find("inner") != std::string::npos);
+  const std::string settings = ::stowage::detail::lvm_settings(lab.vg());
+  CHECK(sh("vgs --noheadings -o vg_name --config '" + settings + "' 2>/dev/null").find("inner") == std::string::npos);
+  must(storage.deactivate(volume));
+  must(storage.activate(volume));
+  CHECK(ask("dmsetup info inner-root").status != 0);
+  must(storage.remove(volume));
+}
+
+TEST_CASE("a removal gives its blocks back to the disk, in steps, and can be stopped") {
+  LvmLab lab;
+  auto storage = lab.storage();
+  const auto used = [&] { return must(storage.status()).used.value(); };
+  const VolumeName volume = make(storage, 64_MiB);
+  fill(storage, volume, 1, 32 << 20);
+  CHECK(used() >= 30_MiB);
+  lab.options.discard_rate = 16_MiB;
+  auto slow = lab.storage();
+  struct Watch {
+    std::stop_source stop;
+    int reports = 0;
+  } watch;
+  const Progress progress{[](void* user, std::uint64_t, std::uint64_t) {
+                            auto& w = *static_cast<Watch*>(user);
+                            if (++w.reports == 2) w.stop.request_stop();
+                          },
+                          &watch};
+  refused(slow.remove(volume, {}, {watch.stop.get_token(), progress}), Errc::cancelled);
+  CHECK(watch.reports == 2);
+  CHECK(must(storage.info(volume)).intent == "remove");
+  CHECK(elapsed([&] { must(slow.remove(volume)); }) > 3s);  // 64 MiB at 16 MiB a second
+  CHECK(lab.names() == "pool ");
+  CHECK(used() < 1_MiB);
+}
+
+TEST_CASE("a device under the name of a volume that is another's is refused") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage);
+  const VolumeName other = make(storage);
+  sh("ln -sf $(readlink -f " + lab.device(other.str()) + ") " + lab.device(volume.str()));
+  const Error error = refusal_of(storage.open_volume(volume, Access::read_write), Errc::identity_changed);
+  CHECK(says(error, lab.device(volume.str())));
+  sh("udevadm trigger --settle --action=change $(readlink -f /dev/mapper/*disk--0)");
+}
+
+TEST_CASE("a scan tells the pools of a volume group, and one that is not there is told") {
+  const LvmLab lab;
+  const std::vector<ThinPool> pools = must(scan<LvmThin>(lab.vg()));
+  REQUIRE(pools.size() == 1);
+  CHECK(pools[0].name == "pool");
+  CHECK(pools[0].size == 1_GiB);
+  CHECK(pools[0].active);
+  CHECK(pools[0].queues == true);
+  CHECK(pools[0].zeroes);
+  refused(scan<LvmThin>(std::string{"nowhere"}), Errc::unavailable);
+}

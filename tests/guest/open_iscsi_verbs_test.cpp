@@ -1,0 +1,166 @@
+// What OpenIscsi does on real targets, and that the tools of the host see the same.
+
+#include "support/open_iscsi_lab.hpp"
+
+using namespace stowage;
+using namespace stowage::testing;
+
+namespace {
+
+bool has(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
+
+}  // namespace
+
+TEST_CASE("OpenIscsi: from nothing to bytes and back, and iscsiadm and lsblk agree") {
+  const Server target = Server::own_target("verbs", "--luns 2 --size 16");
+  KernelSan san{target["PORTAL"], target["IQN1"]};
+
+  const auto targets = must(scan<OpenIscsi>(must(Portal::parse(target["PORTAL"]))));
+  REQUIRE(targets.size() == 1);
+  CHECK(targets[0].target.str() == target["IQN1"]);
+  CHECK(ask("iscsiadm -m node").status == 21);  // it leaves no records
+  CHECK_FALSE(must(san->status()).active);
+  refused(san->list(), Errc::unavailable);
+
+  must(san->activate());
+  CHECK(must(san->status()).health.empty());
+  const auto sessions = parse_sessions(sh("iscsiadm -m session"));
+  const auto paths = must(san->backend().paths());
+  REQUIRE(paths.size() == 1);
+  REQUIRE(sessions.contains(target["IQN1"]));
+  CHECK(sessions.at(target["IQN1"]) == std::vector{std::pair{paths[0].session, paths[0].portal}});
+  CHECK(paths[0].up());
+  CHECK(paths[0].luns.size() == 2);
+
+  const auto volumes = must(san->list());
+  REQUIRE(volumes.size() == 2);
+  for (const VolumeInfo& volume : volumes) {
+    const std::string device = must(san->path(volume.name));
+    CHECK(sh("lsblk --bytes --nodeps --noheadings --output SIZE " + device + " | tr -d ' '") ==
+          std::to_string(volume.size.count) + "\n");
+    CHECK("/dev/disk/by-id/scsi-" + volume.identity == device);
+    CHECK(sh("/lib/udev/scsi_id -g -u -d " + device) == volume.identity + "\n");
+    must(san->activate(volume.name));
+  }
+  const VolumeName disk = volumes[1].name;
+  auto device = must(san->open_volume(disk, Access::read_write));
+  must(device.write_at(1_MiB, pattern(1, 65536)));
+  CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), "process " + std::to_string(::getpid())));
+  must(device.close());
+  sh("dd if=" + must(san->path(disk)) + " of=/run/lab/seen bs=64k skip=16 count=1 status=none");
+  std::ifstream seen{"/run/lab/seen", std::ios::binary};
+  const std::string bytes{std::istreambuf_iterator<char>{seen}, {}};
+  const auto written = pattern(1, 65536);
+  CHECK(std::equal(bytes.begin(), bytes.end(), written.begin(), written.end(),
+                   [](char a, std::byte b) { return static_cast<std::byte>(a) == b; }));
+
+  must(san->deactivate());
+  CHECK(ask("iscsiadm -m session").status == 21);
+  CHECK_FALSE(must(san->status()).active);
+}
+
+TEST_CASE("OpenIscsi: whoever uses a LUN is named, and keeps it") {
+  const Server target = Server::own_target("users", "--luns 2 --size 32");
+  KernelSan san{target["PORTAL"], target["IQN1"]};
+  must(san->activate());
+  const std::string one = "/dev/" + san.disk(1);
+  sh("mkfs.ext4 -q " + one + " && mkdir -p /run/lab/mount && mount " + one + " /run/lab/mount");
+  CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), "mount /run/lab/mount of " + san.disk(1)));
+  CHECK(has(refusal_of(san->open_volume(san.volume(1), Access::read_write), Errc::in_use).detail(), "mount"));
+  must(san->open_volume(san.volume(1), Access::read_only));
+  sh("umount /run/lab/mount");
+
+  const std::string two = "/dev/" + san.disk(2);
+  sh("pvcreate -q " + two + " && vgcreate -q lent " + two + " && lvcreate -q -Zn -L 4M -n volume lent");
+  CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), "LVM lent-volume on " + san.disk(2)));
+  CHECK(san.volume(2).str().find("scsi-3") != std::string::npos);
+  sh("vgremove -q -f lent && pvremove -q " + two);
+  must(san->deactivate());
+}
+
+TEST_CASE("OpenIscsi: two portals are two paths, and multipath over them is the LUN") {
+  const KernelTarget target{"paths", "--luns 1 --size 16 --portals 2"};
+  KernelSan san{target["PORTAL"], target["IQN1"]};
+  must(san->activate());
+  const auto paths = must(san->backend().paths());
+  REQUIRE(paths.size() == 2);
+  CHECK((paths[0].up() && paths[1].up()));
+  REQUIRE(must(san->list()).size() == 1);
+  const VolumeName disk = san.volume(1);
+  CHECK(has(must(san->check()).front().problem, "2 paths"));
+
+  const std::string wwid = must(san->info(disk)).identity;
+  inside("multipath mpatha " + wwid + " /dev/" + paths[0].luns[0].device + " /dev/" + paths[1].luns[0].device);
+  CHECK(must(san->check()).empty());
+  const VolumeName through = volume_name("0.0.1.dm-uuid-mpath-" + wwid);
+  must(san->activate(through));
+  {
+    auto device = must(san->open_volume(disk, Access::read_write));
+    must(device.write_at(Bytes{}, pattern(1, 4096)));
+    CHECK(has(sh("dmsetup info -c --noheadings -o open mpatha"), "1"));
+    CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), "process"));
+  }
+  sh("dmsetup remove mpatha");
+  must(san->deactivate());
+}
+
+TEST_CASE("OpenIscsi: new LUNs and sizes are found, and what is gone is forgotten") {
+  const KernelTarget target{"rescan", "--luns 3 --size 16"};
+  target.command("remove", "3");
+  KernelSan san{target["PORTAL"], target["IQN1"]};
+  must(san->activate());
+  REQUIRE(must(san->list()).size() == 2);
+  target.command("add", "3");
+  target.command("grow", "1 64");
+  must(san->backend().rescan());
+  REQUIRE(must(san->list()).size() == 3);
+  CHECK(must(san->info(san.volume(1))).size == 64_MiB);
+
+  // The size of one volume is asked for when it is activated, without a rescan.
+  target.command("grow", "2 128");
+  must(san->activate(san.volume(2)));
+  CHECK(must(san->info(san.volume(2))).size == 128_MiB);
+
+  const VolumeName gone = san.volume(3);
+  target.command("remove", "3");
+  refused(san->activate(gone), Errc::not_found);
+  must(san->backend().rescan());
+  CHECK(must(san->list()).size() == 2);
+  refused(san->info(gone), Errc::not_found);
+}
+
+TEST_CASE("OpenIscsi: CHAP one way and both ways") {
+  const std::string good = "user=stowage\npassword=initiator-pw1\n";
+  SECTION("one way, on the kernel's target") {
+    const KernelTarget target{"chap", "--luns 1 --size 16 --chap stowage:initiator-pw1"};
+    {
+      KernelSan san{target["PORTAL"], target["IQN1"], 30s, good};
+      must(san->activate());
+      CHECK(must(san->list()).size() == 1);
+      CHECK(has(sh("stat -c %a /etc/iscsi/nodes/" + target["IQN1"] + "/*/*"), "600"));
+      must(san->deactivate());
+    }
+    {
+      KernelSan none{target["PORTAL"], target["IQN1"]};
+      refused(none->activate(), Errc::permission_denied);
+    }
+    {
+      KernelSan wrong{target["PORTAL"], target["IQN1"], 30s, "user=stowage\npassword=wrong-wrong-wrong\n"};
+      const Error error = refusal_of(wrong->activate(), Errc::permission_denied);
+      CHECK_FALSE(has(error.message(), "wrong-wrong"));
+      CHECK(has(error.hint(), ".chap"));
+    }
+  }
+  SECTION("both ways, on tgtd") {
+    const Server target =
+        Server::own_target("mutual", "--luns 1 --size 16 --chap stowage:initiator-pw1 --mutual target:target-pw-123");
+    {
+      KernelSan wrong{target["PORTAL"], target["IQN1"], 30s, good + "user_in=target\npassword_in=wrong-wrong-wrong\n"};
+      refused(wrong->activate(), Errc::permission_denied);
+    }
+    KernelSan san{target["PORTAL"], target["IQN1"], 30s, good + "user_in=target\npassword_in=target-pw-123\n"};
+    must(san->activate());
+    CHECK(must(san->list()).size() == 1);
+    must(san->deactivate());
+  }
+}
