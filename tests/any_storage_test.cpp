@@ -93,6 +93,16 @@ TEST_CASE("what the type can goes through") {
   CHECK(device->close());
 }
 
+TEST_CASE("two backends may have the same kind of device") {
+  struct Twin : LunBackend {
+    static Result<Twin> open(const StorageId&, const Config&, const OpenOptions&) { return Twin{}; }
+  };
+  BasicAnyStorage<LunBackend, Twin> any{Storage{id, Twin{}}};
+  auto device = any.open_volume(lun, Access::read_only);
+  REQUIRE(device);
+  CHECK(device->size() == 16_MiB);
+}
+
 TEST_CASE("a type that is in the configuration but not in the program") {
   for (const AnyConfig& config : {AnyConfig{RbdConfig{}}, AnyConfig{LvmThinConfig{"vg", "pool"}}}) {
     const auto opened = AnyOfTwo::open(id, config);

@@ -120,6 +120,6 @@ void add_volume_commands(Commands commands);    // list, info, path, blockdev, a
 void add_change_commands(Commands commands);    // alloc, free, resize, rename, template, flatten
 void add_snapshot_commands(Commands commands);  // snapshot, snapshots, rollback, delsnapshot, clone
 void add_stream_commands(Commands commands);    // export, import
-void add_scan_commands(Commands commands);      // scan iscsidirect|rbd
+void add_scan_commands(Commands commands);      // scan lvmthin|iscsi|iscsidirect|rbd
 
 }  // namespace stowctl

@@ -1,11 +1,14 @@
 #pragma once
-// Everything: the backends that are there, a storage of any of their types, and storage.cfg. It needs the C libraries
+// Everything: the four backends, a storage of any of their types, and storage.cfg. It needs the C libraries
 // of all of them; a program that knows its storages includes their headers instead.
 
 #include <stowage/any_storage.hpp>
 #include <stowage/backends/iscsi_direct.hpp>
+#include <stowage/backends/lvm_thin.hpp>
+#include <stowage/backends/open_iscsi.hpp>
 #include <stowage/backends/rbd.hpp>
 #include <stowage/config/read.hpp>
+#include <stowage/config/store.hpp>
 #include <stowage/stowage.hpp>
 #include <stowage/transfer/stream.hpp>
 #include <utility>
@@ -13,7 +16,7 @@
 namespace stowage {
 
 /// A storage of any type that this library has.
-using AnyStorage = BasicAnyStorage<Rbd, IscsiDirect>;
+using AnyStorage = BasicAnyStorage<LvmThin, OpenIscsi, IscsiDirect, Rbd>;
 
 /// Opens a storage by its id in a storage.cfg.
 /// Errors: those of `StorageConfigFile::config_for` (not there, broken, disabled, on other nodes) and of

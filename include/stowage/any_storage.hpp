@@ -32,6 +32,20 @@ constexpr std::string_view refusal(Capability capability) noexcept {
   }
 }
 
+namespace detail {
+
+/// A variant in which each type stands once: two backends may have the same kind of device.
+template <class Variant, class... Ts>
+struct DistinctVariant {
+  using type = Variant;
+};
+template <class... Known, class T, class... Ts>
+struct DistinctVariant<std::variant<Known...>, T, Ts...>
+    : std::conditional_t<(std::same_as<T, Known> || ...), DistinctVariant<std::variant<Known...>, Ts...>,
+                         DistinctVariant<std::variant<Known..., T>, Ts...>> {};
+
+}  // namespace detail
+
 /// An open volume of any of the backends `Bs`.
 template <class... Bs>
 class BasicAnyDevice {
@@ -66,7 +80,7 @@ class BasicAnyDevice {
   }
 
  private:
-  std::variant<typename Bs::Device...> device_;
+  typename detail::DistinctVariant<std::variant<>, typename Bs::Device...>::type device_;
 };
 
 /// One of `Storage<Bs>...`, with the same verbs. What the table forbids is `not_supported` here.
