@@ -18,7 +18,6 @@
 using namespace stowage;
 using namespace std::chrono_literals;
 using testing::elapsed;
-using testing::guest;
 using testing::must;
 using testing::refusal_of;
 using testing::refused;
@@ -26,9 +25,10 @@ using testing::volume_name;
 
 namespace {
 
-/// A storage with `krbd 1` in the namespace that the cluster has from its start.
+/// A storage with `krbd 1` in the namespace that the cluster has from its start, and volumes of one guest: other tests
+/// may run beside this one, in another machine on the same cluster.
 struct KrbdLab {
-  KrbdLab() {
+  explicit KrbdLab(VmId owner) : guest{owner} {
     config.name_space = "ns";
     config.krbd = true;
     options.priv = priv.path();
@@ -38,7 +38,7 @@ struct KrbdLab {
   KrbdLab& operator=(const KrbdLab&) = delete;
   ~KrbdLab() {
     auto left = storage();
-    for (const VolumeInfo& volume : must(left.list())) must(left.remove(volume.name));
+    for (const VolumeInfo& volume : must(left.list({.vmid = guest, .content = {}}))) must(left.remove(volume.name));
   }
 
   Storage<Rbd> storage() const { return must(Storage<Rbd>::open(must(StorageId::parse("st")), config, options)); }
@@ -54,6 +54,7 @@ struct KrbdLab {
     return detail::krbd_find({}, {server["FSID"], "rbd", "ns", volume.str(), ""}).size();
   }
 
+  VmId guest;
   testing::Server server = testing::Server::shared("ceph");
   testing::PrivFolder priv;
   RbdConfig config;
@@ -69,10 +70,10 @@ bool says(const Error& error, const std::string& text) { return error.message().
 }  // namespace
 
 TEST_CASE("krbd: what goes through the kernel is in the image, and the other way round") {
-  const KrbdLab lab;
+  const KrbdLab lab{VmId{990'000'101}};
   auto storage = lab.storage();
   refused(storage.activate(volume_name("vm-990000101-missing")), Errc::not_found);
-  const VolumeName volume = must(storage.create({.vmid = guest, .size = 8_MiB}));
+  const VolumeName volume = must(storage.create({.vmid = lab.guest, .size = 8_MiB}));
   CHECK(must(storage.path(volume)) == lab.path_when_unmapped(volume));
   CHECK(elapsed([&] { must(storage.deactivate(volume)); }) < 500ms);  // no program runs
 
@@ -129,12 +130,12 @@ TEST_CASE("krbd: what goes through the kernel is in the image, and the other way
 }
 
 TEST_CASE("krbd: a device in use stays, and its users are named, here for a user of one namespace from outside") {
-  KrbdLab lab;
+  KrbdLab lab{VmId{990'000'102}};
   lab.config.monhost = {must(Portal::parse(lab.server["MONHOST_V1"]))};
   lab.config.username = "tester";
   lab.priv.copy(lab.server.folder() + "/tester.keyring", "st.keyring");
   auto storage = lab.storage();
-  const VolumeName volume = must(storage.create({.vmid = guest, .size = 8_MiB}));
+  const VolumeName volume = must(storage.create({.vmid = lab.guest, .size = 8_MiB}));
   must(storage.activate(volume));
   const std::string path = must(storage.path(volume));
   testing::sh("mkfs.ext4 -q " + path + " && mkdir -p /run/krbd && mount " + path + " /run/krbd");
@@ -152,17 +153,17 @@ TEST_CASE("krbd: a device in use stays, and its users are named, here for a user
 
 TEST_CASE(
     "krbd: features are fitted to the kernel, and another image of the same name is not taken for the mapped one") {
-  const KrbdLab lab;
+  const KrbdLab lab{VmId{990'000'103}};
   auto storage = lab.storage();
-  const VolumeName volume = volume_name("vm-990000101-journaled");
+  const VolumeName volume = volume_name("vm-990000103-journaled");
   lab.rbd("create --size 8M --image-feature layering,exclusive-lock,journaling " + lab.spec(volume));
   must(storage.activate(volume));
   const auto features = nlohmann::json::parse(lab.rbd("info --format json " + lab.spec(volume))).at("features");
   CHECK(features == nlohmann::json::array({"layering", "exclusive-lock"}));
 
   const auto pool = must(detail::rbd_open_pool(must(StorageId::parse("st")), lab.config, lab.options));
-  REQUIRE(::rbd_rename(pool->io.get(), volume.str().c_str(), "vm-990000101-old") == 0);
-  must(storage.create({.vmid = guest, .size = 4_MiB, .name = volume}));
+  REQUIRE(::rbd_rename(pool->io.get(), volume.str().c_str(), "vm-990000103-old") == 0);
+  must(storage.create({.vmid = lab.guest, .size = 4_MiB, .name = volume}));
   refused(storage.activate(volume), Errc::identity_changed);
   must(storage.deactivate(volume));
   must(storage.activate(volume));

@@ -113,10 +113,12 @@ class Bench {
   static constexpr VmId other_guest{990'000'102};
   static constexpr Bytes size = 8_MiB;
 
-  explicit Bench(F& fixture) : fixture_{fixture} { sweep(); }
+  explicit Bench(F& fixture) : fixture_{fixture} {}
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
-  ~Bench() { sweep(); }
+  ~Bench() {
+    if (!clean_) sweep();
+  }
 
   [[nodiscard]] F& fixture() noexcept { return fixture_; }
   [[nodiscard]] auto& storage() { return fixture_.storage(); }
@@ -178,27 +180,29 @@ class Bench {
     return std::any_of(all.begin(), all.end(), [&](const VolumeInfo& info) { return info.name == volume; });
   }
 
-  /// Removes what the law has made; what cannot be removed at once may be when its clones are gone.
-  void sweep() {
+  /// Removes what the law has made; what cannot be removed at once may be when its clones are gone. Says whether
+  /// nothing is left.
+  bool sweep() {
+    clean_ = !supports<B, Capability::provision>;
     if constexpr (supports<B, Capability::provision>) {
-      for (int round = 0; round < 8; ++round) {
-        bool left = false;
-        for (const VmId vmid : {guest, other_guest}) {
-          const auto found = storage().list({.vmid = vmid, .content = {}});
-          if (!found) return;
-          for (auto info = found->rbegin(); info != found->rend(); ++info) {
-            left = true;
-            if (info->incomplete()) static_cast<void>(storage().recover());
-            static_cast<void>(storage().remove(info->name, {.snapshots = true, .trash = false}));
-          }
+      for (int round = 0; round < 8 && !clean_; ++round) {
+        const auto found = storage().list();
+        if (!found) return false;
+        clean_ = true;
+        for (auto info = found->rbegin(); info != found->rend(); ++info) {
+          if (info->vmid != guest && info->vmid != other_guest) continue;
+          clean_ = false;
+          if (info->incomplete()) static_cast<void>(storage().recover());
+          static_cast<void>(storage().remove(info->name, {.snapshots = true, .trash = false}));
         }
-        if (!left) return;
       }
     }
+    return clean_;
   }
 
  private:
   F& fixture_;
+  bool clean_ = false;
 };
 
 }  // namespace stowage::testing
