@@ -60,6 +60,10 @@ TEST_CASE("LvmThin keeps the laws of templates") {
 TEST_CASE("LvmThin keeps the laws of clones") {
   LvmFixture fixture;
   testing::detail::check_laws(fixture, testing::detail::laws_of_clones<LvmFixture>());
+}
+
+TEST_CASE("LvmThin keeps the laws of clones of snapshots") {
+  LvmFixture fixture;
   testing::detail::check_laws(fixture, testing::detail::laws_of_clones_of_snapshots<LvmFixture>());
 }
 

@@ -69,7 +69,7 @@ TEST_CASE("stowctl on a thin pool: the life of a volume") {
 }
 
 TEST_CASE("stowctl on a thin pool that stands on a LUN") {
-  const KernelTarget target{"compose", "--luns 1 --size 512"};
+  const Server target = Server::own_target("stowctl", "--luns 1 --size 512 --thin");
   inside("iscsid start");
   const Stowctl stowctl{"iscsi: san\n\tportal " + target["PORTAL"] + "\n\ttarget " + target["IQN1"] +
                         "\n\tcontent none\n\n" + thin_section("thin", "onlun")};
