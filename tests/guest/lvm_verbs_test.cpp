@@ -50,11 +50,13 @@ bool holds(Device device, std::uint64_t seed) {
   return bytes == testing::pattern(seed, bytes.size());
 }
 
-/// An administrator who lets LVM look into its own volumes, as long as this lives.
+/// An administrator who lets LVM look into its own volumes, as long as this lives. udev does not activate what it finds
+/// there: what is active is active through us.
 class NosyLvm {
  public:
   NosyLvm() {
-    sh("cp /etc/lvm/lvm.conf /run/lvm.conf && sed -i 's/^devices {/devices {\\n\\tscan_lvs=1/' /etc/lvm/lvm.conf");
+    sh("cp /etc/lvm/lvm.conf /run/lvm.conf && sed -i -e 's/^devices {/devices {\\n\\tscan_lvs=1/'"
+       " -e 's/^global {/global {\\n\\tevent_activation=0/' /etc/lvm/lvm.conf");
   }
   NosyLvm(const NosyLvm&) = delete;
   NosyLvm& operator=(const NosyLvm&) = delete;
