@@ -32,6 +32,22 @@ TEST_CASE("a volume has a feature where the reference says so") {
   }
 }
 
+TEST_CASE("streams go out and come in where the reference says so, and of snapshots where they can be read") {
+  for (const auto& row : testing::vectors("export_import_formats")) {
+    CAPTURE(row.dump());
+    const Features* features = find_features(testing::text(row, "type"));
+    REQUIRE(features != nullptr);
+    // Neither the difference to a snapshot nor a volume with its snapshots has a format.
+    const bool whole = row["base"].is_null() && row["with_snapshots"] == 0;
+    const bool snapshot = !row["snapshot"].is_null();
+    const bool goes_out = whole && features->can.has(Capability::copy, snapshot ? State::snapshot : State::current);
+    // The reference exports no snapshot of an lvmthin volume; its bytes can be read all the same.
+    const bool ours_alone = snapshot && whole && features->type == StorageType::lvmthin;
+    CHECK(goes_out == (ours_alone || row["export"] == nlohmann::json{"raw+size"}));
+    CHECK((whole && features->can.has(Capability::import)) == (row["import"] == nlohmann::json{"raw+size"}));
+  }
+}
+
 TEST_CASE("rows are found by the name in storage.cfg") {
   CHECK(find_features("lvmthin") == &lvm_thin_row);
   CHECK(find_features("iscsi") == &open_iscsi_row);

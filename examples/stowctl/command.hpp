@@ -10,8 +10,10 @@
 #include <optional>
 #include <stop_token>
 #include <stowage/all.hpp>
+#include <stowage/tasks.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace stowctl {
 
@@ -23,6 +25,7 @@ struct Options {
   std::string config = "/etc/pve/storage.cfg";
   std::string priv = "/etc/pve/priv";
   std::string ceph_conf = "/etc/pve/ceph.conf";
+  std::string cluster = stowage::cluster_folder;
   bool json = false;
   bool yes = false;
   bool dry_run = false;
@@ -49,6 +52,31 @@ class Context {
   [[nodiscard]] stowage::OpenOptions open_options() const;
   [[nodiscard]] Result<stowage::AnyStorage> open(const std::string& id) const;
 
+  /// Asks all storages at once and waits for none longer than the deadline, if there is one: `ask(storage)` gives a
+  /// `Result`. Pre: it owns what it uses.
+  template <class Ask>
+  [[nodiscard]] auto ask(const stowage::StorageConfigFile& file, const std::vector<stowage::ConfigStorage>& storages,
+                         bool has_deadline, Ask ask) const {
+    auto options = open_options();
+    options.stop = stop_;
+    std::optional<std::chrono::milliseconds> patience;
+    // A little longer than each of them: their own words are better than ours.
+    if (has_deadline) patience = options.timeout + std::chrono::milliseconds{500};
+    const auto shared = std::make_shared<const stowage::StorageConfigFile>(file);
+    auto answers = stowage::ask_all(
+        storages, patience,
+        [shared, options, has_deadline, ask](const stowage::ConfigStorage& storage, const stowage::Work& work) mutable {
+          if (has_deadline) options.stop = work.stop;  // nobody waits for it any more
+          return stowage::open_storage(*shared, storage.id, options).and_then([&](stowage::AnyStorage&& opened) {
+            return ask(opened);
+          });
+        });
+    for (std::size_t i = 0; i < answers.size(); ++i) {
+      if (!answers[i]) answers[i] = stowage::fail(std::move(answers[i].error()).about(storages[i].id.str()));
+    }
+    return answers;
+  }
+
   /// From here on Ctrl-C asks the library to stop, and does not just end the program.
   void begin_change() noexcept { changing = true; }
   /// Asks the person, if there is one. Errors: cancelled.
@@ -64,6 +92,12 @@ class Context {
   const Options& options_;
   std::stop_token stop_;
 };
+
+/// The storages that a command is about: the one it names, or all of our types, sorted.
+[[nodiscard]] Result<std::vector<stowage::ConfigStorage>> chosen(const stowage::StorageConfigFile& file,
+                                                                 const std::string& id);
+/// Nothing is asked of it here: it is disabled, or on other nodes.
+[[nodiscard]] bool is_disabled(const stowage::ConfigStorage& storage);
 
 /// A volume that the command line names, and its storage.
 struct Volume {

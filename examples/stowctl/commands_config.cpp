@@ -200,7 +200,8 @@ Result<Answer> commit(Context& context, const Wanted& wanted, const SecretChange
   const Options& options = context.options();
   const ConfigStore store{{.config = options.config,
                            .priv = options.priv,
-                           .wait = std::chrono::milliseconds{static_cast<std::int64_t>(options.timeout * 1000)}}};
+                           .wait = std::chrono::milliseconds{static_cast<std::int64_t>(options.timeout * 1000)},
+                           .cluster = options.cluster}};
   if (!options.dry_run) context.begin_change();
   const auto change = options.dry_run ? store.preview(wanted, secret) : store.commit(wanted, secret);
   if (!change) return fail(change.error());

@@ -5,10 +5,8 @@
 #include "json_output.hpp"
 
 #include <algorithm>
-#include <condition_variable>
+#include <array>
 #include <cstdio>
-#include <mutex>
-#include <thread>
 
 namespace stowctl {
 
@@ -20,70 +18,8 @@ struct OneStorage {
   std::string storage;
 };
 
-/// The storages that a command is about: the one it names, or all of our types.
-Result<std::vector<ConfigStorage>> chosen(const StorageConfigFile& file, const OneStorage& which) {
-  std::vector<ConfigStorage> storages;
-  for (const ConfigStorage& s : file.storages()) {
-    if (which.storage.empty() ? s.config.has_value() : s.id.str() == which.storage) storages.push_back(s);
-  }
-  if (!which.storage.empty() && (storages.empty() || !storages.front().config)) {
-    return StorageId::parse(which.storage).and_then([&](const StorageId& id) -> Result<std::vector<ConfigStorage>> {
-      return fail(file.config_for(id, {}).error());
-    });
-  }
-  std::sort(storages.begin(), storages.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
-  return storages;
-}
-
-/// Asks all storages at once, each in a thread of its own, and waits for none longer than the deadline, if there is
-/// one. A thread that is still waiting then is left behind, with all that it uses.
-template <class T, class Ask>
-std::vector<Result<T>> ask_all(Context& context, const StorageConfigFile& file,
-                               const std::vector<ConfigStorage>& storages, bool has_deadline, Ask ask) {
-  struct Shared {
-    std::mutex mutex;
-    std::condition_variable done;
-    std::vector<Result<T>> answers;
-    std::size_t missing = 0;
-    bool closed = false;
-  };
-  auto shared = std::make_shared<Shared>();
-  shared->missing = storages.size();
-  for (const ConfigStorage& storage : storages) {
-    shared->answers.emplace_back(tl::unexpect, Error{Errc::timed_out, "no answer in time"}.about(storage.id.str()));
-  }
-  for (std::size_t i = 0; i < storages.size(); ++i) {
-    std::thread{[shared, i, file, id = storages[i].id, options = context.open_options(), ask] {
-      Result<T> answer = open_storage(file, id, options).and_then([&](AnyStorage&& storage) { return ask(storage); });
-      const std::lock_guard lock{shared->mutex};
-      if (shared->closed) return;
-      shared->answers[i] = std::move(answer);
-      --shared->missing;
-      shared->done.notify_all();
-    }}.detach();
-  }
-  // A little longer than each of them: their own words are better than ours.
-  const auto deadline =
-      std::chrono::steady_clock::now() + context.open_options().timeout + std::chrono::milliseconds{500};
-  std::unique_lock lock{shared->mutex};
-  const auto all_there = [&] { return shared->missing == 0; };
-  if (has_deadline) {
-    shared->done.wait_until(lock, deadline, all_there);
-  } else {
-    shared->done.wait(lock, all_there);
-  }
-  shared->closed = true;
-  return std::move(shared->answers);
-}
-
-bool is_disabled(const CommonConfig& config) {
-  const std::string node = local_node_name();
-  return config.disable ||
-         (!config.nodes.empty() && std::find(config.nodes.begin(), config.nodes.end(), node) == config.nodes.end());
-}
-
 std::string status_word(const ConfigStorage& storage, const Result<Status>& status) {
-  if (is_disabled(common(*storage.config))) return "disabled";
+  if (is_disabled(storage)) return "disabled";
   if (status) return status->active ? "active" : "inactive";
   const Errc code = status.error().code();
   return code == Errc::timed_out || code == Errc::unavailable ? "inactive" : "error";
@@ -133,10 +69,9 @@ std::string status_line(std::size_t width, const ConfigStorage& storage, const s
 Result<Answer> show_status(Context& context, const OneStorage& which) {
   const auto file = context.config();
   if (!file) return fail(file.error());
-  const auto storages = chosen(*file, which);
+  const auto storages = chosen(*file, which.storage);
   if (!storages) return fail(storages.error());
-  const auto answers =
-      ask_all<Status>(context, *file, *storages, true, [](const AnyStorage& storage) { return storage.status(); });
+  const auto answers = context.ask(*file, *storages, true, [](const AnyStorage& storage) { return storage.status(); });
   std::size_t width = 5;
   for (const ConfigStorage& s : *storages) width = std::max(width, s.id.str().size() + 1);
   std::array<char, 128> header{};
@@ -162,10 +97,10 @@ template <class T, class Ask, class Row>
 Result<Answer> rows(Context& context, const OneStorage& which, bool has_deadline, Ask ask, Row row) {
   const auto file = context.config();
   if (!file) return fail(file.error());
-  auto storages = chosen(*file, which);
+  auto storages = chosen(*file, which.storage);
   if (!storages) return fail(storages.error());
-  if (which.storage.empty()) std::erase_if(*storages, [](const auto& s) { return is_disabled(common(*s.config)); });
-  const auto answers = ask_all<std::vector<T>>(context, *file, *storages, has_deadline, ask);
+  if (which.storage.empty()) std::erase_if(*storages, is_disabled);
+  const auto answers = context.ask(*file, *storages, has_deadline, ask);
   if (!which.storage.empty() && !answers.front()) return fail(answers.front().error());
   Answer answer{{}, Json::array()};
   for (std::size_t i = 0; i < storages->size(); ++i) {

@@ -1,6 +1,7 @@
 // list, info, path, blockdev, activate, deactivate
 
 #include "command.hpp"
+#include "failure.hpp"
 #include "guests.hpp"
 #include "json_output.hpp"
 #include "text_table.hpp"
@@ -52,26 +53,44 @@ void complete(const Context& context, VolumeInfo& info) {
 Result<Answer> show_list(Context& context, const ListArguments& arguments) {
   const auto filter = filter_of(arguments);
   if (!filter) return fail(filter.error());
-  const auto storage = context.open(arguments.storage);
-  if (!storage) return fail(storage.error());
-  auto volumes = storage->list(*filter);
-  if (!volumes) return fail(std::move(volumes.error()));
-  for (VolumeInfo& info : *volumes) complete(context, info);
-  if (filter->content) {
-    std::erase_if(*volumes, [&](const VolumeInfo& i) { return i.content && i.content != filter->content; });
-  }
+  const auto file = context.config();
+  if (!file) return fail(file.error());
+  auto storages = chosen(*file, arguments.storage);
+  if (!storages) return fail(std::move(storages.error()));
+  const bool all = arguments.storage.empty();
+  if (all) std::erase_if(*storages, is_disabled);
+  struct Listing {
+    AnyStorage storage;
+    std::vector<VolumeInfo> volumes;
+  };
+  auto listings = context.ask(*file, *storages, all, [filter = *filter](AnyStorage& storage) {
+    return storage.list(filter).map([&](std::vector<VolumeInfo>&& volumes) {
+      return Listing{std::move(storage), std::move(volumes)};
+    });
+  });
   using enum TextTable::Align;
   TextTable table{{{"Volid", left}, {"Format", left}, {"Type", left}, {"Size", right}, {"VMID", left}}};
   Answer answer{{}, Json::array()};
-  // as pvesm: first what belongs to guests
-  std::stable_partition(volumes->begin(), volumes->end(), [](const VolumeInfo& i) { return i.vmid.has_value(); });
-  for (const VolumeInfo& info : *volumes) {
-    answer.json.push_back(to_json(*storage, info));
-    table.add({storage->id().str() + ":" + info.name.str(), std::string{name(info.format)},
-               info.content ? std::string{name(*info.content)} : "-", std::to_string(info.size.count),
-               info.vmid ? to_string(*info.vmid) : ""});
-    if (info.incomplete()) {
-      context.warn(storage->id().str() + ":" + info.name.str() + ": incomplete, unfinished " + info.intent);
+  for (auto& listing : listings) {
+    if (!listing) {
+      if (!all) return fail(std::move(listing.error()));
+      print_error(listing.error(), context.options().json);
+      if (answer.exit_status == 0) answer.exit_status = exit_status(listing.error().code());
+      continue;
+    }
+    auto& [storage, volumes] = *listing;
+    for (VolumeInfo& info : volumes) complete(context, info);
+    if (filter->content) {
+      std::erase_if(volumes, [&](const VolumeInfo& i) { return i.content && i.content != filter->content; });
+    }
+    // as pvesm: first what belongs to guests
+    std::stable_partition(volumes.begin(), volumes.end(), [](const VolumeInfo& i) { return i.vmid.has_value(); });
+    for (const VolumeInfo& info : volumes) {
+      const std::string volid = storage.id().str() + ":" + info.name.str();
+      answer.json.push_back(to_json(storage, info));
+      table.add({volid, std::string{name(info.format)}, info.content ? std::string{name(*info.content)} : "-",
+                 std::to_string(info.size.count), info.vmid ? to_string(*info.vmid) : ""});
+      if (info.incomplete()) context.warn(volid + ": incomplete, unfinished " + info.intent);
     }
   }
   answer.text = table.str();
@@ -169,9 +188,9 @@ void storage_or_volume(CLI::App& app, StorageOrVolume& arguments) {
 
 void add_volume_commands(Commands commands) {
   commands.add<ListArguments>(
-      "list", "the volumes of a storage",
+      "list", "the volumes of a storage, or of all, which are asked at once",
       [](CLI::App& app, ListArguments& arguments) {
-        app.add_option("ID", arguments.storage, "the storage")->required();
+        app.add_option("ID", arguments.storage, "only this storage");
         app.add_option("--vmid", arguments.vmid, "only this guest's");
         app.add_option("--content", arguments.content, "only images, or only rootdir");
       },

@@ -2,6 +2,7 @@
 #include "failure.hpp"
 
 #include <unistd.h>
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 
@@ -22,6 +23,10 @@ OpenOptions Context::open_options() const {
   options.timeout = std::chrono::milliseconds{static_cast<std::int64_t>(options_.timeout * 1000)};
   options.priv = options_.priv;
   options.ceph_conf = options_.ceph_conf;
+  // Not `options.stop`: what undoes a change that was stopped must still be able to.
+  options.locks = storage_locks(options_.config, options_.cluster);
+  options.locks->wait = options.timeout;
+  options.locks->stop = stop_;
   return options;
 }
 
@@ -31,6 +36,27 @@ Result<AnyStorage> Context::open(const std::string& id) const {
   const auto storage = StorageId::parse(id);
   if (!storage) return fail(storage.error());
   return open_storage(*file, *storage, open_options());
+}
+
+Result<std::vector<ConfigStorage>> chosen(const StorageConfigFile& file, const std::string& id) {
+  std::vector<ConfigStorage> storages;
+  for (const ConfigStorage& s : file.storages()) {
+    if (id.empty() ? s.config.has_value() : s.id.str() == id) storages.push_back(s);
+  }
+  if (!id.empty() && (storages.empty() || !storages.front().config)) {
+    return StorageId::parse(id).and_then([&](const StorageId& one) -> Result<std::vector<ConfigStorage>> {
+      return fail(file.config_for(one, {}).error());
+    });
+  }
+  std::sort(storages.begin(), storages.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+  return storages;
+}
+
+bool is_disabled(const ConfigStorage& storage) {
+  const CommonConfig& config = common(*storage.config);
+  const std::string node = local_node_name();
+  return config.disable ||
+         (!config.nodes.empty() && std::find(config.nodes.begin(), config.nodes.end(), node) == config.nodes.end());
 }
 
 Result<void> Context::confirm(const std::string& question) const {

@@ -25,6 +25,9 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--ceph-conf", options.ceph_conf, "the conf of the cluster that a managed rbd storage belongs to")
       ->envname("STOWAGE_CEPH_CONF")
       ->capture_default_str();
+  app.add_option("--cluster", options.cluster, "the cluster's file system: a configuration in it is shared with pvesm")
+      ->envname("STOWAGE_CLUSTER")
+      ->capture_default_str();
   app.add_flag("--json", options.json, "one JSON document on stdout; errors as JSON on stderr");
   app.add_flag("--yes", options.yes, "do not ask; overwrite the file of an export");
   app.add_flag("--dry-run", options.dry_run, "say what would be done, and change nothing");

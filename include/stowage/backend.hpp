@@ -53,6 +53,9 @@ namespace stowage {
 /// | copy, write | `open_volume(v, access)`, of a snapshot `open_volume(v, s)` | `Result<B::Device>` | not_found, in_use |
 /// | import | `begin_import(v)`, `end_import(v)` | `Result<void>` | the new volume is `incomplete` between them |
 ///
+/// The facade holds the storage's lock (`OpenOptions::locks`) for `create`, `rename`, `clone`, `make_template`, and for
+/// `remove` until the policy reports progress: at the latest when what takes long begins.
+///
 /// What multi-step verbs of its own left behind is found and finished by the optional `check()` and `recover()`.
 template <class B>
 concept Backend =

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <concepts>
 #include <optional>
+#include <stop_token>
 #include <stowage/backend.hpp>
 #include <stowage/core/ids.hpp>
 #include <stowage/detail/facade.hpp>
+#include <stowage/detail/storage_lock.hpp>
 #include <stowage/names.hpp>
 #include <stowage/storage_config.hpp>
 #include <stowage/volume.hpp>
@@ -34,7 +36,10 @@ struct this_storage_type_cannot_be_imported_to;
 ///
 /// Errors of all verbs: parse_failed (the name), wrong_state (the type can, this volume cannot), unavailable,
 /// timed_out, permission_denied, and those that `Backend` lists.
-/// Blocks: every verb, on the storage's answer; see `OpenOptions::timeout`. Threads: may be called from several.
+/// Blocks: every verb, on the storage's answer; see `OpenOptions::timeout`. With `OpenOptions::locks`, `create`,
+/// `begin_import`, `remove`, `rename`, `clone` and `make_template` wait for their turn first (timed_out); `remove` lets
+/// it go as soon as it reports progress, so none is held while data are copied or discarded. Other verbs take none.
+/// Threads: may be called from several.
 template <Backend B>
 class Storage {
   static_assert(audited<B>);
@@ -46,11 +51,12 @@ class Storage {
   [[nodiscard]] static Result<Storage> open(StorageId id, Config config, OpenOptions options = {}) {
     auto backend = B::open(id, config, options);
     if (!backend) return fail(std::move(backend.error()).about(id.str()));
-    return Storage{std::move(id), *std::move(backend)};
+    return Storage{std::move(id), *std::move(backend), options};
   }
 
-  /// A policy that the caller has made, in tests for example.
-  Storage(StorageId id, B backend) : id_{std::move(id)}, backend_{std::move(backend)} {}
+  /// A policy that the caller has made, in tests for example. Of the options it takes `locks` and `stop`.
+  Storage(StorageId id, B backend, const OpenOptions& options = {})
+      : id_{std::move(id)}, backend_{std::move(backend)}, turns_{options} {}
 
   [[nodiscard]] static constexpr const Features& features() noexcept { return features_of<B>; }
   [[nodiscard]] const StorageId& id() const noexcept { return id_; }
@@ -137,7 +143,10 @@ class Storage {
   Result<void> remove(const VolumeName& volume, const RemoveOptions& options = {}, const Work& work = {})
     requires supports<B, Capability::provision>
   {
-    return on(volume, Capability::provision, [&](const VolumeName& v) { return backend_.remove(v, options, work); });
+    return on(volume, Capability::provision, [&](const VolumeName& v) {
+      return turn(work.stop).and_then(
+          [&](detail::StorageLock&& lock) { return backend_.remove(v, options, lock.held_until_progress(work)); });
+    });
   }
   this_storage_type_cannot_allocate_or_free_volumes remove(const VolumeName&, const RemoveOptions& = {},
                                                            const Work& = {}) = delete;
@@ -236,7 +245,9 @@ class Storage {
   {
     return on(volume, Capability::make_template, [&](const VolumeName& v) {
       const VolumeName base = template_name(v);
-      return backend_.make_template(v, base).and_then([&] { return name_of(base); });
+      return turn().and_then([&](const detail::StorageLock&) { return backend_.make_template(v, base); }).and_then([&] {
+        return name_of(base);
+      });
     });
   }
   this_storage_type_has_no_templates make_template(const VolumeName&) = delete;
@@ -340,8 +351,11 @@ class Storage {
 
   template <class Take>
   Result<VolumeName> claim(VmId vmid, const std::optional<VolumeName>& wanted, Take take) const {
-    return detail::claim_name(
-        id_, features().type, vmid, wanted, [&] { return backend_.names(); }, std::move(take));
+    return turn().and_then([&](const detail::StorageLock& lock) {
+      return detail::claim_name(
+          id_, features().type, vmid, wanted, [&] { return backend_.names(); },
+          [&](const VolumeName& name) { return lock.check().and_then([&] { return take(name); }); });
+    });
   }
   template <class Take>
   Result<VolumeName> claim(const CloneSpec& spec, Take take) const {
@@ -349,6 +363,8 @@ class Storage {
       return claim(spec.vmid, spec.name, std::move(take));
     });
   }
+
+  [[nodiscard]] auto turn(const std::stop_token& stop = {}) const { return turns_.take(features(), id_, stop); }
 
   /// What the policy says of a volume, with what the facade knows.
   Result<VolumeInfo> described(const VolumeName& image) const {
@@ -362,6 +378,7 @@ class Storage {
 
   StorageId id_;
   B backend_;
+  detail::StorageTurns turns_;
 };
 
 /// What there is to make a storage of type `B` of. `scan<IscsiDirect>(portal, options)`: the targets of a portal;

@@ -2,6 +2,7 @@
 // What a storage needs to be opened: the properties of its section in storage.cfg, and the options of the program.
 
 #include <chrono>
+#include <optional>
 #include <stop_token>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/net.hpp>
@@ -76,6 +77,16 @@ struct ThinLimits {
   unsigned provisioned = 0;  ///< of its size that volumes and snapshots may grow to: 100 is no overcommitment
 };
 
+/// Where those take turns who change which volumes a storage has. Default: nobody else does.
+struct StorageLocks {
+  std::string cluster{};  ///< of storages that the nodes of a cluster share: the folder of the cluster's locks
+  std::string host{};     ///< of storages that this host has alone: the folder of lock files
+  /// How long to wait for others.
+  std::chrono::milliseconds wait{10'000};
+  /// Ends the waiting only; a verb that has begun goes on. Default: `OpenOptions::stop`.
+  std::stop_token stop{};
+};
+
 /// What the program, not the configuration, decides about a storage.
 struct OpenOptions {
   /// The deadline of one answer: of a connect, of a monitor, OSD or target.
@@ -86,6 +97,9 @@ struct OpenOptions {
   std::string priv = "/etc/pve/priv";
   /// The configuration of the cluster that an rbd storage without `monhost` belongs to.
   std::string ceph_conf = "/etc/pve/ceph.conf";
+  /// The locks that `create`, `remove`, `rename`, `clone` and `make_template` take, for short: see `Storage`. Nothing:
+  /// `open_storage` takes those of `pvesm` for a configuration on /etc/pve; whoever opens a storage without one, none.
+  std::optional<StorageLocks> locks{};
   /// For lvmthin: new volumes, clones, imports and rollbacks.
   ThinLimits limits{};
   /// For lvmthin: how many bytes a second a removal discards. Zero: as fast as it goes.

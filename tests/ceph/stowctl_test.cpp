@@ -62,6 +62,39 @@ std::string noise(std::size_t size, unsigned seed) {
 
 }  // namespace
 
+TEST_CASE("stowctl on Ceph: beside pvesm it takes turns under the lock of the storage") {
+  Ceph lab;
+  Stowctl& stowctl = lab.stowctl;
+  stowctl.environment("STOWAGE_CLUSTER=" + stowctl.file(""));
+  const std::string disk = lab.alloc();
+  const std::string lock = stowctl.file("priv/lock/storage-ceph");
+  REQUIRE_FALSE(std::filesystem::exists(lock));
+  REQUIRE(std::filesystem::create_directory(lock));  // somebody else's turn
+  for (const auto& arguments : {std::vector<std::string>{"alloc", "ceph", guest, "", "8M"},
+                                {"free", disk},
+                                {"rename", disk, "vm-7100-other"},
+                                {"template", disk}}) {
+    CAPTURE(arguments);
+    std::vector<std::string> all{"--timeout", "2"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    const json error = stowctl.refused(6, all);
+    CHECK(error["code"] == "timed_out");
+    CHECK(error["message"].get<std::string>().find(lock) != std::string::npos);
+  }
+  // What it does not touch goes on.
+  CHECK(stowctl.ask({"list", "ceph", "--vmid", guest}).size() == 1);
+  CHECK(stowctl({"snapshot", disk, "s1"}).status == 0);
+  CHECK(stowctl({"resize", disk, "+8M"}).status == 0);
+  // It waits for its turn, and Ctrl-C ends that.
+  const auto waiting = stowctl.start({"alloc", "ceph", guest, "", "8M"});
+  std::this_thread::sleep_for(std::chrono::milliseconds{1500});
+  ::kill(waiting.pid, SIGINT);
+  CHECK(Stowctl::finish(waiting).status == 130);
+  CHECK(std::filesystem::remove(lock));
+  CHECK(stowctl({"free", disk, "--snapshots"}).status == 0);
+  CHECK_FALSE(std::filesystem::exists(lock));
+}
+
 TEST_CASE("stowctl on Ceph: the life of a volume") {
   const Ceph lab;
   const Stowctl& stowctl = lab.stowctl;

@@ -169,7 +169,7 @@ TEST_CASE("ConfigStore: what was left by a writer that was killed goes, and noth
 TEST_CASE("ConfigStore: who does not get the lock says so in time, and has changed nothing") {
   const Place place{"rbd: ceph\n\tpool p0\n"};
   {
-    const auto held = ConfigLock::take_file(place.config() + ".lock", 1s);
+    const auto held = Lock::take_file(place.config() + ".lock", 1s);
     REQUIRE(held);
     const auto start = std::chrono::steady_clock::now();
     CHECK(place.store(150ms).commit(pool("ceph", "p1")).error().code() == Errc::timed_out);

@@ -62,6 +62,14 @@ TEST_CASE("an error knows where it was made, and fail() is not that place") {
   CHECK(std::string_view{result.error().where().file}.ends_with("error_test.cpp"));
 }
 
+TEST_CASE("an error may be put back where it was") {
+  Error error{Errc::corrupt, std::string(100, 'x')};
+  error = std::move(error).during("reading").about(std::string(100, 'o')).advise(std::string(100, 'h'));
+  CHECK(error.detail() == "reading: " + std::string(100, 'x'));
+  CHECK(error.object() == std::string(100, 'o'));
+  CHECK(error.hint() == std::string(100, 'h'));
+}
+
 TEST_CASE("an errno is taken with either sign") {
   CHECK(native_errno(28) == native_errno(-28));
   CHECK_FALSE(native_errno(0));

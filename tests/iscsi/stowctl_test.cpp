@@ -118,6 +118,15 @@ TEST_CASE("stowctl on a target that hangs: status comes back in time, and Ctrl-C
   CHECK(rows[1]["status"] == "active");
   CHECK(stowctl.refused(6, {"--timeout", "1", "list", "hung"})["retryable"] == true);
 
+  // The list of all has what the others say, and an exit status that tells of the one that does not answer.
+  const auto begin = std::chrono::steady_clock::now();
+  const Run all = stowctl({"--json", "--timeout", "2", "list"});
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds{6});
+  CHECK(all.status == 6);
+  CHECK(all.error()["object"] == "hung");
+  CHECK(all.document() == stowctl.ask({"list", "san"}));
+  CHECK(all.document().size() == 4);
+
   const auto running = stowctl.start({"list", "hung"});
   std::this_thread::sleep_for(std::chrono::milliseconds{500});
   const auto pressed = std::chrono::steady_clock::now();

@@ -2,8 +2,15 @@
 
 #include <catch2/catch.hpp>
 
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <stowage/config/digest.hpp>
 #include <stowage/core/bytes.hpp>
+#include <stowage/core/handle.hpp>
 #include <stowage/features.hpp>
 #include <string>
 
@@ -74,7 +81,6 @@ TEST_CASE("stowctl: wrong usage is 2, and says so in JSON too") {
   const Stowctl stowctl;
   const std::vector<std::vector<std::string>> all{{},
                                                   {"nonsense"},
-                                                  {"list"},
                                                   {"list", "a", "b"},
                                                   {"--timeout", "0", "features"},
                                                   {"--timeout", "x", "features"},
@@ -217,6 +223,59 @@ TEST_CASE("stowctl status: a storage that is down hides none of the others, and 
   CHECK(stowctl.refused(2, {"status", "broken"})["code"] == "parse_failed");
 }
 
+/// A port that takes connections, and never says a word.
+class Hanging {
+ public:
+  Hanging() : fd_{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)} {
+    ::sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    ::socklen_t size = sizeof address;
+    auto* generic = reinterpret_cast<::sockaddr*>(&address);  // NOLINT(cppcoreguidelines-pro-type-reinterpret-cast)
+    REQUIRE(::bind(fd_.get(), generic, size) == 0);
+    REQUIRE(::listen(fd_.get(), 64) == 0);
+    REQUIRE(::getsockname(fd_.get(), generic, &size) == 0);
+    port_ = ntohs(address.sin_port);
+  }
+  [[nodiscard]] std::string portal() const { return "127.0.0.1:" + std::to_string(port_); }
+
+ private:
+  Fd fd_;
+  unsigned port_ = 0;
+};
+
+TEST_CASE("stowctl list: of all storages, and those that hang cost their time together, not one after the other") {
+  const Hanging port;
+  std::string config = "rbd: off\n\tdisable\n\nrbd: there\n\tnodes not-this-node\n\ndir: folder\n\tpath /x\n\n";
+  for (const char* id : {"s1", "s2", "s3", "s4", "s5"}) {
+    config +=
+        std::string{"iscsidirect: "} + id + "\n\tportal " + port.portal() + "\n\ttarget iqn.2001-04.com.example:t1\n\n";
+  }
+  config += "rbd: ceph\n\tmonhost " + port.portal() + "\n";
+  const Stowctl stowctl{config};
+  const auto start = std::chrono::steady_clock::now();
+  const Run run = stowctl({"--timeout", "1", "list"});
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds{4});
+  CHECK(run.status == 6);
+  CHECK(std::count(run.err.begin(), run.err.end(), '\n') == 6);  // what is disabled is not asked
+  for (const char* id : {"ceph", "s1", "s2", "s3", "s4", "s5"}) {
+    CHECK(run.err.find(std::string{"stowctl: "} + id + ": ") != std::string::npos);
+  }
+  CHECK(stowctl.refused(5, {"list", "off"})["code"] == "wrong_state");
+  const auto begin = std::chrono::steady_clock::now();
+  const json rows = stowctl.ask({"--timeout", "1", "status"});
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds{4});
+  REQUIRE(rows.size() == 8);
+  CHECK(rows[0]["status"] == "inactive");
+  CHECK(rows[1]["status"] == "disabled");
+}
+
+TEST_CASE("stowctl list: of no storage at all") {
+  const Stowctl stowctl;
+  CHECK(stowctl.ask({"list"}) == json::array());
+  CHECK(stowctl.ask({"status"}) == json::array());
+}
+
 TEST_CASE("stowctl: a result that cannot be written is no success") {
   const Stowctl stowctl;
   const std::string command = "'" STOWAGE_TEST_STOWCTL "' features >/dev/full 2>/dev/null";
@@ -255,6 +314,72 @@ TEST_CASE("stowctl add, set, remove: only what was asked for differs, and the se
   CHECK(stowctl.read("storage.cfg") == after);
   CHECK(stowctl.refused(3, {"remove", "thin"})["code"] == "not_found");
   CHECK(stowctl.refused(5, {"remove", "local"})["code"] == "not_supported");
+}
+
+TEST_CASE("stowctl add, set, remove: a file of many years keeps all but the lines that were asked for") {
+  std::ifstream in{STOWAGE_TEST_DATA "/storage.cfg", std::ios::binary};
+  const std::string house{std::istreambuf_iterator<char>{in}, {}};
+  REQUIRE(house.size() > 1000);
+  const Stowctl stowctl{house};
+  stowctl.write("house", house);
+  struct Case {
+    std::vector<std::string> arguments;
+    std::string difference;  // as `diff -U0` shows it
+  };
+  const std::vector<Case> all{
+      {{"set", "basement", "--pool", "new", "--krbd", "--delete", "username"},
+       "@@ -28,2 +28 @@\n-    username  old-admin\n-    pool  disks # fast ones\n+    pool  new\n"
+       "@@ -31,0 +31 @@\n+\tkrbd 1\n"},
+      {{"set", "local-lvm", "--content", "images"}, "@@ -11 +11 @@\n-\tcontent rootdir,images\n+\tcontent images\n"},
+      {{"set", "san", "--delete", "nodes", "--disable"}, "@@ -56 +56 @@\n-\tnodes pve1,pve2\n+\tdisable\n"},
+      {{"set", "tape", "--content", "images"}, "@@ -71,0 +72 @@\n+\tcontent images\n"},
+      {{"remove", "half"}, "@@ -64,3 +63,0 @@\n-lvmthin: half\n-\tvgname pve\n-\n"},
+      {{"remove", "san-lvm"},
+       "@@ -58,6 +57,0 @@\n-lvm: san-lvm\n-\tvgname vg_san\n-\tbase san:0.0.1.scsi-36001405f\n-\tshared 1\n"
+       "-\tcontent images\n-\n"}};
+  for (const Case& c : all) {
+    CAPTURE(c.arguments);
+    stowctl.write("storage.cfg", house);
+    CHECK(stowctl(c.arguments).status == 0);
+    const std::string command = "diff -U0 '" + stowctl.file("house") + "' '" + stowctl.file("storage.cfg") +
+                                "' | sed 1,2d >'" + stowctl.file("difference") + "'";
+    REQUIRE(std::system(command.c_str()) == 0);  // NOLINT(concurrency-mt-unsafe)
+    CHECK(stowctl.read("difference") == c.difference);
+  }
+  // Its last line has no end.
+  stowctl.write("storage.cfg", house);
+  CHECK(stowctl({"add", "rbd", "extra", "--pool", "more", "--content", "rootdir,images"}).status == 0);
+  CHECK(stowctl.read("storage.cfg") == house + "\n\nrbd: extra\n\tcontent images,rootdir\n\tpool more\n\n");
+  stowctl.write("storage.cfg", house);
+  CHECK(stowctl({"set", "far", "--namespace", "x"}).status == 0);
+  CHECK(stowctl.read("storage.cfg") == house + "\n\tnamespace x\n");
+  // The mistakes that make a change a guess: two sections without an empty line between them.
+  stowctl.write("storage.cfg", house);
+  CHECK(stowctl.refused(5, {"set", "ceph-vm", "--disable"})["message"].get<std::string>().find("line 19") !=
+        std::string::npos);
+  CHECK(stowctl.refused(5, {"remove", "ceph-vm"})["object"] == "ceph-vm");
+  CHECK(stowctl.refused(3, {"set", "ceph-ct", "--disable"})["code"] == "not_found");
+  CHECK(stowctl.refused(7, {"remove", "san"})["code"] == "in_use");
+  CHECK(stowctl.refused(5, {"remove", "backup"})["code"] == "not_supported");
+  CHECK(stowctl.refused(2, {"set", "half", "--thinpool", "data"})["code"] == "invalid_argument");
+  CHECK(stowctl.read("storage.cfg") == house);
+}
+
+TEST_CASE("stowctl add, set, remove: a configuration of the cluster is changed under pvesm's lock") {
+  Stowctl stowctl{"rbd: ceph\n\tpool one\n"};
+  stowctl.environment("STOWAGE_CLUSTER=" + stowctl.file(""));
+  std::filesystem::create_directories(stowctl.file("priv/lock/file-storage_cfg"));
+  const auto start = std::chrono::steady_clock::now();
+  const json error = stowctl.refused(6, {"--timeout", "0.3", "set", "ceph", "--pool", "two"});
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds{5});
+  CHECK(error["code"] == "timed_out");
+  CHECK(error["object"] == stowctl.file("storage.cfg"));
+  CHECK(error["message"].get<std::string>().find("priv/lock/file-storage_cfg") != std::string::npos);
+  CHECK(stowctl.read("storage.cfg") == "rbd: ceph\n\tpool one\n");
+  std::filesystem::remove(stowctl.file("priv/lock/file-storage_cfg"));
+  CHECK(stowctl.ask({"set", "ceph", "--pool", "two"})["pool"] == "two");
+  CHECK(std::filesystem::is_empty(stowctl.file("priv/lock")));
+  CHECK_FALSE(std::filesystem::exists(stowctl.file("storage.cfg.lock")));
 }
 
 TEST_CASE("stowctl add, set, remove: a dry run shows the difference, and makes none") {

@@ -25,16 +25,28 @@ class Sha1 {
       }
     }
     for (std::size_t i = 16; i < 80; ++i) w[i] = std::rotl(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
-    auto [a, b, c, d, e] = state_;
-    for (std::size_t i = 0; i < 80; ++i) {
-      const std::uint32_t f = i < 20 ? (b & c) | (~b & d) : i < 40 || i >= 60 ? b ^ c ^ d : (b & c) | (b & d) | (c & d);
-      const std::uint32_t next = std::rotl(a, 5) + f + e + rounds[i / 20] + w[i];
-      e = d;
-      d = c;
-      c = std::rotl(b, 30);
-      b = a;
-      a = next;
-    }
+    std::uint32_t a = state_[0];
+    std::uint32_t b = state_[1];
+    std::uint32_t c = state_[2];
+    std::uint32_t d = state_[3];
+    std::uint32_t e = state_[4];
+    const auto twenty_rounds = [&](std::size_t from, std::uint32_t constant, auto mix) {
+      for (std::size_t i = from; i < from + 20; ++i) {
+        const std::uint32_t next = std::rotl(a, 5) + mix(b, c, d) + e + constant + w[i];
+        e = d;
+        d = c;
+        c = std::rotl(b, 30);
+        b = a;
+        a = next;
+      }
+    };
+    constexpr auto choose = [](auto x, auto y, auto z) { return z ^ (x & (y ^ z)); };
+    constexpr auto parity = [](auto x, auto y, auto z) { return x ^ y ^ z; };
+    constexpr auto majority = [](auto x, auto y, auto z) { return (x & y) | (z & (x | y)); };
+    twenty_rounds(0, 0x5a827999, choose);
+    twenty_rounds(20, 0x6ed9eba1, parity);
+    twenty_rounds(40, 0x8f1bbcdc, majority);
+    twenty_rounds(60, 0xca62c1d6, parity);
     const std::array<std::uint32_t, 5> sums{a, b, c, d, e};
     for (std::size_t i = 0; i < sums.size(); ++i) state_[i] += sums[i];
   }
@@ -47,7 +59,6 @@ class Sha1 {
   }
 
  private:
-  static constexpr std::array<std::uint32_t, 4> rounds{0x5a827999, 0x6ed9eba1, 0x8f1bbcdc, 0xca62c1d6};
   std::array<std::uint32_t, 5> state_{0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0};
 };
 

@@ -167,6 +167,7 @@ class ConfigDocument {
 
   ConfigLineKind read_body(std::string_view line, std::size_t number) {
     ConfigSection& section = sections_.back();
+    if (section.properties.empty()) section.properties.reserve(6);  // few have more
     if (auto property = detail::split_property(line, number)) {
       section.properties.push_back(*std::move(property));
       return ConfigLineKind::property;

@@ -70,8 +70,8 @@ inline constexpr std::size_t largest_config = std::size_t{16} << 20U;  // the cl
 /// Reads and parses a storage.cfg. A file that is not there is an empty one, as for Proxmox VE.
 /// Errors: permission_denied; invalid_argument (more than 16 MiB, or not a file); backend_failed.
 inline Result<StorageConfigFile> read_storage_config(const std::string& path) {
-  return detail::read_file(path, detail::largest_config).map([](std::optional<detail::FileSnapshot> file) {
-    return StorageConfigFile::parse(file ? std::move(file->text) : std::string{});
+  return detail::read_file(path, detail::largest_config).map([&](std::optional<detail::FileSnapshot> file) {
+    return StorageConfigFile::parse(file ? std::move(file->text) : std::string{}, path);
   });
 }
 

@@ -99,8 +99,10 @@ inline bool is_the_local_directory(const ConfigSection& section) noexcept {
 class StorageConfigFile {
  public:
   /// Any text can be read: what cannot be used is in `problems()`, and the rest is there.
-  [[nodiscard]] static StorageConfigFile parse(std::string text) {
+  /// `path` is where the text was read.
+  [[nodiscard]] static StorageConfigFile parse(std::string text, std::string path = {}) {
     StorageConfigFile file;
+    file.path_ = std::move(path);
     file.digest_ = config_digest(text);
     file.document_ = ConfigDocument::parse(std::move(text));
     file.problems_ = file.document_.problems();
@@ -115,6 +117,8 @@ class StorageConfigFile {
   }
 
   [[nodiscard]] const ConfigDocument& document() const noexcept { return document_; }
+  /// Where it was read; empty for a text.
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// SHA-1 of the bytes of the file.
   [[nodiscard]] const std::string& digest() const noexcept { return digest_; }
   /// The storages that can be used, in the order of the file, and those of types that are not ours.
@@ -225,6 +229,7 @@ class StorageConfigFile {
   /// False: the section cannot be used, and that is reported.
   bool check(const ConfigSection& section, const ConfigType& type, ConfigStorage& storage) {
     bool usable = true;
+    storage.settings.reserve(section.properties.size());
     for (const ConfigProperty& p : section.properties) usable = check(p, section, type, storage) && usable;
     for (const ConfigRule& rule : type.rules) {
       if (!rule.required || storage.setting(rule.key) != nullptr) continue;
@@ -308,6 +313,7 @@ class StorageConfigFile {
     return Error{Errc::not_found, "no such storage in the configuration"}.about(id.str());
   }
 
+  std::string path_;
   ConfigDocument document_;
   std::string digest_;
   std::vector<ConfigStorage> storages_;

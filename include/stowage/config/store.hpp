@@ -30,7 +30,7 @@ struct ConfigPlace {
   std::chrono::milliseconds wait{10'000};
   /// The cluster's file system. A configuration in this folder is changed under the lock that `pvesm` takes on it; any
   /// other under an `flock` of a file beside it, `CONFIG.lock`.
-  std::string cluster = "/etc/pve";
+  std::string cluster = cluster_folder;
 };
 
 /// A configuration that is changed. A change is an `AddStorage`, `SetStorage` or `RemoveStorage`; no storage is
@@ -57,7 +57,7 @@ class ConfigStore {
   Result<ConfigChange> commit(const Change& wanted, const SecretChange& secret = {}) const {
     const auto path = real_path();
     if (!path) return fail(path.error());
-    const auto lock = take_lock(*path);
+    const auto lock = detail::take_config_lock(*path, place_.cluster, place_.wait);
     if (!lock) return fail(lock.error());
     auto planned = this->planned(*path, wanted, secret);
     if (!planned) return fail(std::move(planned.error()));
@@ -81,13 +81,6 @@ class ConfigStore {
     return fail(detail::write_error(place_.config, errno));
   }
 
-  [[nodiscard]] bool in_cluster(const std::string& path) const { return detail::folder_of(path) == place_.cluster; }
-
-  [[nodiscard]] Result<ConfigLock> take_lock(const std::string& path) const {
-    if (!in_cluster(path)) return ConfigLock::take_file(path + ".lock", place_.wait);
-    return ConfigLock::take_in_cluster(place_.cluster + "/priv/lock", "file-storage_cfg", place_.wait);
-  }
-
   /// `--delete keyring` stands among the properties.
   static SecretChange with_deletions(SecretChange secret, const SetStorage& wanted) {
     const auto& gone = wanted.remove;
@@ -106,7 +99,7 @@ class ConfigStore {
     if (!old) return fail(std::move(old.error()));
     auto change = apply(StorageConfigFile::parse(*old ? (*old)->text : std::string{}), wanted);
     if (!change) return fail(std::move(change.error()));
-    const detail::StorageFiles files{place_.priv, wanted.id, !in_cluster(path)};
+    const detail::StorageFiles files{place_.priv, wanted.id, !detail::in_cluster(path, place_.cluster)};
     auto plan = files.plan(*change, with_deletions(secret, wanted));
     if (!plan) return fail(std::move(plan.error()));
     for (std::string& note : plan->notes) change->notes.push_back(std::move(note));
@@ -115,7 +108,7 @@ class ConfigStore {
 
   /// First all that can fail for want of room or rights, then the renames: secrets, configuration. A storage that goes
   /// is out of the configuration before its secrets go.
-  static Result<void> write(const std::string& path, Planned& planned, const ConfigLock& lock) {
+  static Result<void> write(const std::string& path, Planned& planned, const Lock& lock) {
     std::vector<detail::StagedFile> staged;
     for (const detail::FilePlan::Put& put : planned.files.put) {
       const std::string folder = detail::folder_of(put.path);
@@ -159,7 +152,7 @@ class ConfigStore {
   }
 
   /// Errors: conflict; timed_out.
-  static Result<void> check_untouched(const std::string& path, const Planned& planned, const ConfigLock& lock) {
+  static Result<void> check_untouched(const std::string& path, const Planned& planned, const Lock& lock) {
     struct ::stat now {};
     const bool there = ::stat(path.c_str(), &now) == 0;
     if (there != planned.old.has_value() || (there && !planned.old->same_as(now))) {

@@ -89,16 +89,16 @@ class [[nodiscard]] Error {
   [[nodiscard]] const std::string& hint() const noexcept { return hint_; }
 
   /// Adds what was being done, in front of the detail: "listing LUNs: connection refused".
-  Error&& during(std::string_view what) && {
+  Error during(std::string_view what) && {
     detail_.insert(0, std::string{what} + ": ");
     return std::move(*this);
   }
   /// Names the object, unless somebody closer to it already has.
-  Error&& about(std::string object) && {
+  Error about(std::string object) && {
     if (object_.empty()) object_ = std::move(object);
     return std::move(*this);
   }
-  Error&& advise(std::string hint) && {
+  Error advise(std::string hint) && {
     hint_ = std::move(hint);
     return std::move(*this);
   }

@@ -51,6 +51,7 @@ inline Result<void> rbd_drop_snapshots(const RbdPool& pool, const std::string& n
   if (!image) return fail(std::move(image.error()));
   if (auto alone = rbd_nobody_else(pool, image->get(), name, 1); !alone) return alone;
   if (auto marked = rbd_set_intent(image->get(), {"remove", {}}); !marked) return marked;
+  static_cast<void>(RbdProgress::report(0, 1, &progress));  // from here on it may take long
   for (const std::string& snapshot : snapshots) {
     if (auto gone = rbd_drop_snapshot(image->get(), snapshot); !gone) return gone;
     progress.beat();
