@@ -52,7 +52,7 @@ class Pool {
         pool_{vg + "/" + pool},
         storage_{bench::must(Storage<LvmThin>::open(*StorageId::parse("st"), config(vg, pool)), "opening")} {}
 
-  /// The bare command that anybody would type, and what it says of nothing.
+  /// The bare command that does the same, with the same flags.
   static void bare(std::vector<std::string> argv) { bench::run_command(std::move(argv)); }
 
   void list(std::size_t pairs) {
@@ -96,7 +96,8 @@ class Pool {
     change(
         pairs, "create", "lvcreate -V", [&] { static_cast<void>(bench::must(storage_.create(spec), "creating")); },
         [&] {
-          bare({"/sbin/lvcreate", "-qq", "-V", "64M", "-n", "theirs", "--thinpool", pool_});
+          bare({"/sbin/lvcreate", "-qq", "-y", "-prw", "-ay", "-ky", "-K", "-Wn", "-V", "64M", "-n", "theirs",
+                "--thinpool", pool_});
         });
 
     const VolumeName origin = *VolumeName::parse("vm-990000101-origin");
@@ -106,17 +107,19 @@ class Pool {
     change(
         pairs, "snapshot", "lvcreate -s", [&] { bench::must(storage_.snapshot(origin, snapshot), "snapshot"); },
         [&] {
-          bare({"/sbin/lvcreate", "-qq", "-s", "-n", "theirs", vg_ + "/" + origin.str()});
+          bare({"/sbin/lvcreate", "-qq", "-y", "-s", "-pr", "-ky", "--addtag", "taken", "-n", "theirs",
+                vg_ + "/" + origin.str()});
         });
 
     const VolumeName base = bench::must(storage_.make_template(origin), "template");
     undone_ours_ = "vm-990000101-ours";
     const CloneSpec clone{.vmid = guest, .name = *VolumeName::parse("vm-990000101-ours")};
     change(
-        pairs, "clone", "lvcreate -s -kn",
+        pairs, "clone", "lvcreate -s -K",
         [&] { static_cast<void>(bench::must(storage_.clone(base, clone), "cloning")); },
         [&] {
-          bare({"/sbin/lvcreate", "-qq", "-s", "-kn", "-n", "theirs", vg_ + "/" + base.str()});
+          bare({"/sbin/lvcreate", "-qq", "-y", "-s", "-prw", "-ay", "-ky", "-K", "--addtag", "cloned", "-n", "theirs",
+                vg_ + "/" + base.str()});
         });
 
     const auto made = [&](const char* name) {

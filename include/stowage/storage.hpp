@@ -373,6 +373,7 @@ class Storage {
     return info;
   }
   Result<VolumeName> name_of(const VolumeName& image) const {
+    if (features().type == StorageType::lvmthin) return image;  // see linked_name: its names show no base
     return described(image).map([](const VolumeInfo& info) { return info.name; });
   }
 

@@ -7,11 +7,15 @@
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
+#include <map>
 #include <random>
 #include <stowage/backends/detail/iscsi_pages.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
+
+#include "support/vectors.hpp"
 
 using namespace stowage;
 using namespace stowage::detail;
@@ -213,4 +217,50 @@ TEST_CASE("no answer makes the parsers read where they may not") {
     read_all(noise);
   }
   CHECK(named > 0);
+}
+
+// The rows are of `iscsi-ls -s`, which rounds sizes to words. We ask the LUNs of the one target that is ours: theirs
+// are exact, so that the rows "tiny" and "petabyte" lose no disk here, and "two targets" (a defect) has ours. Of "tur
+// error" nothing is left to tolerate: a LUN that is not ready is asked by itself, and its trouble is not the others'.
+TEST_CASE("iscsi_ls: the reference's rows, as the LUNs tell of themselves") {
+  const std::map<char, unsigned> units{{' ', 0}, {'K', 10}, {'M', 20}, {'G', 30}, {'T', 40}, {'P', 50}};
+  const std::map<std::string, std::map<std::string, std::uint64_t>> ours{
+      {"tiny disk unit blank dropped", {{"lun3", 512}}},
+      {"petabyte unit unsupported", {{"lun0", std::uint64_t{2} << 50U}}},
+      {"two targets same lun: last wins", {{"lun1", std::uint64_t{9} << 30U}}}};
+  for (const auto& row : stowage::testing::vectors("iscsi_ls")) {
+    const std::string name = stowage::testing::text(row, "name");
+    CAPTURE(name);
+    std::map<std::string, std::uint64_t> found;
+    bool our_target = true;
+    for (const auto& each : row.at("lines")) {
+      const std::string line = each.get<std::string>();
+      if (line.starts_with("Target:")) our_target = line.starts_with("Target:iqn.a:1 ");
+      if (!line.starts_with("Lun:") || !our_target) continue;
+      // REPORT LUNS, INQUIRY and READ CAPACITY(16) of this LUN
+      const auto number = static_cast<std::uint8_t>(std::stoi(line.substr(4)));
+      const bool disk = line.find("Type:DIRECT_ACCESS") != line.npos;
+      const Raw luns{0, 0, 0, 8, 0, 0, 0, 0, 0, number, 0, 0, 0, 0, 0, 0};
+      const Raw inquiry{static_cast<std::uint8_t>(disk ? 0x00 : 0x0c)};
+      REQUIRE(parse_report_luns(luns).wire.size() == 1);
+      CHECK(parse_inquiry(inquiry).is_disk() == disk);
+      if (!disk) continue;
+      const std::string words = line.substr(line.find("Size:") + 5);
+      std::size_t digits = 0;
+      const double size = std::stod(words, &digits);
+      const auto bytes = static_cast<std::uint64_t>(size * static_cast<double>(1ULL << units.at(words[digits])));
+      Raw capacity(32);
+      for (unsigned at = 0; at < 8; ++at) capacity[at] = static_cast<std::uint8_t>((bytes / 512 - 1) >> (56 - 8 * at));
+      capacity[10] = 2;  // blocks of 512 bytes
+      found["lun" + std::to_string(*iscsi_lun_number(parse_report_luns(luns).wire.front()))] =
+          parse_capacity(capacity)->size.count;
+    }
+    std::map<std::string, std::uint64_t> expected;
+    const auto parsed = row.value("parsed", nlohmann::json::object());
+    for (const auto& [volume, about] : parsed.items()) {
+      expected[volume] = about.at("size").get<std::uint64_t>();
+    }
+    if (ours.contains(name)) expected = ours.at(name);
+    CHECK(found == expected);
+  }
 }

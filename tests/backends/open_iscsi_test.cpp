@@ -7,14 +7,17 @@
 #include <unistd.h>
 #include <algorithm>
 #include <array>
+#include <map>
 #include <stowage/backends/open_iscsi.hpp>
 #include <stowage/storage.hpp>
 #include <stowage/testing/fake_runner.hpp>
 #include <stowage/testing/laws/bench.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "support/open_iscsi_tree.hpp"
+#include "support/vectors.hpp"
 
 using namespace stowage;
 using namespace stowage::testing;
@@ -33,7 +36,8 @@ struct Initiator {
 
   FakeHost host{};
   FakeRunner runner{};
-  std::string records{};  ///< what `--mode node` prints
+  std::string configured{"10.0.0.1"};  ///< portal
+  std::string records{};               ///< what `--mode node` prints
   std::string told{"10.0.0.1:3260,1 " + target + "\n"};
   CommandOutput login{};
   std::function<void()> at_login = [this] { log_in(1, "10.0.0.1"); };
@@ -48,7 +52,7 @@ struct Initiator {
   Storage<Backend> storage(std::chrono::milliseconds timeout = 2s) const {
     return {
         must(StorageId::parse("san")),
-        must(Backend::open(must(StorageId::parse("san")), {must(Portal::parse("10.0.0.1")), must(Iqn::parse(target))},
+        must(Backend::open(must(StorageId::parse("san")), {must(Portal::parse(configured)), must(Iqn::parse(target))},
                            OpenOptions{.timeout = timeout, .priv = host.at("priv")}, runner, host.host()))};
   }
 
@@ -217,6 +221,27 @@ TEST_CASE("OpenIscsi: a database that cannot be read is not believed") {
   CHECK(has(san.ran()[1], "--portal 10.0.0.1 "));
 }
 
+TEST_CASE("iscsi_node_portals: where the records cannot be read, the reference's portal is asked") {
+  int rows = 0;
+  for (const auto& row : vectors("iscsi_node_portals")) {
+    if (text(row, "cmd_error").empty()) continue;
+    CAPTURE(text(row, "name"));
+    ++rows;
+    Initiator san;
+    san.configured = text(row, "configured_portal");
+    for (const auto& line : row.at("lines")) {
+      const auto words = line.get<std::string>();
+      san.records += words.substr(0, words.find(' ') + 1) + target + "\n";
+    }
+    san.records_status = std::stoi(text(row, "cmd_error").substr(std::string{"exit code "}.size()));
+    must(san.storage().activate());
+    REQUIRE(row.at("portals").size() == 1);
+    CHECK(has(san.ran().at(1),
+              "--mode discovery --type sendtargets --portal " + row.at("portals").at(0).get<std::string>() + " "));
+  }
+  CHECK(rows == 2);
+}
+
 TEST_CASE("OpenIscsi: CHAP secrets go into the records and nowhere else") {
   Initiator san;
   san.host.put("priv/iscsi/san.chap", "user=me\npassword=initiator-pw1\nuser_in=you\npassword_in=target-pw-123\n");
@@ -237,7 +262,12 @@ TEST_CASE("OpenIscsi: CHAP secrets go into the records and nowhere else") {
     REQUIRE(::stat(san.host.at(file).c_str(), &about) == 0);
     CHECK((about.st_mode & 0777U) == 0600U);
   }
-  for (const std::string& line : san.ran()) CHECK_FALSE((has(line, "initiator-pw1") || has(line, "target-pw-123")));
+  REQUIRE_FALSE(san.runner.log().empty());
+  for (const Command& command : san.runner.log()) {
+    std::vector<std::string> told = command.argv;
+    told.push_back(command.input);
+    for (const std::string& word : told) CHECK_FALSE((has(word, "initiator-pw1") || has(word, "target-pw-123")));
+  }
   CHECK(detail::names_in(san.host.at("iscsi")) == std::vector<std::string>{"nodes"});
 }
 
@@ -453,7 +483,7 @@ TEST_CASE("OpenIscsi: nobody is logged out from what he uses") {
     san.host.put("sys/block/sdb/sdb1/partition", "1\n");
     san.host.put("sys/block/sdb/sdb1/dev", "8:17\n");
     san.host.put("proc/self/mountinfo", "40 22 8:17 / /srv rw - ext4 /dev/sdb1 rw\n");
-    refuses_for("mount /srv of sdb1");
+    refuses_for("is in use by: sdb1 mounted on /srv");
   }
   SECTION("swap") {
     san.host.put("proc/swaps", san.host.at("dev/sdb") + " partition 1 0 -2\n");
@@ -485,6 +515,43 @@ TEST_CASE("OpenIscsi: deactivation lets multipath go, then logs out of every ses
   must(storage.deactivate());
   CHECK(san.ran().empty());
   CHECK_FALSE(must(storage.status()).active);
+}
+
+TEST_CASE("OpenIscsi: a session that iscsid is bringing back is logged out when it is back") {
+  Initiator san;
+  san.two_luns();
+  san.log_in(1, "10.0.0.1", "FAILED");
+  const std::vector<std::string> logout{san.host.at("bin/iscsiadm"), "--mode", "session", "--sid", "1", "--logout"};
+  const CommandOutput not_connected{
+      .exit_code = 32, .out = {}, .err = "iscsiadm: initiator reported error (32 - target likely not connected)\n"};
+  int tried = 0;
+  san.runner.always(logout, [&](const Command&) -> Result<CommandOutput> {
+    if (++tried == 1) return not_connected;
+    if (san.host.get("sys/class/iscsi_session/session1/state") != "LOGGED_IN\n") return CommandOutput{.exit_code = 2};
+    san.host.end_session(1);
+    return CommandOutput{};
+  });
+  SECTION("it comes back") {
+    const std::jthread iscsid{[&] {
+      std::this_thread::sleep_for(50ms);
+      san.host.put("sys/class/iscsi_session/session1/state", "LOGGED_IN\n");
+    }};
+    must(san.storage(20s).deactivate());
+    CHECK(tried == 2);
+  }
+  SECTION("it ends meanwhile") {
+    const std::jthread iscsid{[&] {
+      std::this_thread::sleep_for(50ms);
+      san.host.end_session(1);
+    }};
+    must(san.storage(20s).deactivate());
+    CHECK(tried == 2);
+  }
+  SECTION("its portal is gone for good") {
+    const Error error = refusal_of(san.storage(50ms).deactivate(), Errc::unavailable);
+    CHECK(has(error.detail(), "logout from 10.0.0.1:3260: initiator reported error (32"));
+    CHECK(tried == 1);
+  }
 }
 
 TEST_CASE("OpenIscsi: a rescan asks each session, and forgets what is gone or replaced unless it is used") {
@@ -535,4 +602,44 @@ TEST_CASE("OpenIscsi: scan gives targets and portals, and leaves no records") {
   CHECK(targets[0].target.str() == "iqn.a:1");
   CHECK(targets[1].portals.size() == 2);
   CHECK(san.ran() == Initiator::Words{"--mode discovery --type sendtargets --portal [fd00::1] --op nonpersistent"});
+}
+
+// The rows are of `iscsiadm --mode session`, which we do not ask: the kernel tells of the same sessions, whatever
+// carries them ("iser transport ignored": not here) and without a note on flash ("old format": not lost here). What is
+// no session there, an error of the tool among it, is none here.
+TEST_CASE("iscsi_session: the reference's rows, as the kernel shows these sessions") {
+  using Sessions = std::map<std::string, std::vector<std::pair<std::string, std::string>>>;
+  for (const auto& row : vectors("iscsi_session")) {
+    const std::string name = text(row, "name");
+    CAPTURE(name);
+    const FakeHost host;
+    Sessions expected;
+    const auto parsed = row.value("parsed", nlohmann::json::object());
+    for (const auto& [iqn, sessions] : parsed.items()) {
+      for (const auto& session : sessions) {
+        expected[iqn].emplace_back(text(session, "session_id"), text(session, "portal"));
+      }
+    }
+    if (name == "iser transport ignored" || name == "old format without flash note") {
+      expected["iqn.a:1"] = {{"1", "10.0.0.1:3260"}};
+    }
+    Sessions found;
+    for (const auto& line : row.at("lines")) {
+      const std::string all = line.get<std::string>();
+      const auto words = detail::words_of(all);
+      REQUIRE(words.size() >= 4);
+      const std::string portal{words[2].substr(0, words[2].rfind(','))};
+      const std::size_t colon = portal.rfind(':');
+      host.session(std::stoi(std::string{words[1].substr(1)}), std::string{words[3]}, portal.substr(0, colon),
+                   portal.substr(colon + 1));
+      found[std::string{words[3]}] = {};
+    }
+    for (auto& [iqn, sessions] : found) {
+      for (const auto& session : detail::read_sessions(host.host(), iqn)) {
+        sessions.emplace_back(session.number, session.portal);
+      }
+    }
+    CHECK(found == expected);
+    CHECK(detail::read_sessions(host.host(), "iqn.c:3").empty());
+  }
 }

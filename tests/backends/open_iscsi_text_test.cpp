@@ -45,15 +45,12 @@ TEST_CASE("iscsi_discovery: the reference's rows") {
   }
 }
 
-// What falls back to the configured portal there is a discovery at this portal here, as for a target without records.
+// What falls back to the configured portal there is a discovery at this portal here: open_iscsi_test.cpp has these
+// rows.
 TEST_CASE("iscsi_node_portals: the reference's rows") {
   for (const auto& row : vectors("iscsi_node_portals")) {
     CAPTURE(text(row, "name"));
-    if (!text(row, "cmd_error").empty()) {
-      CHECK(row.at("portals").get<std::vector<std::string>>() ==
-            std::vector<std::string>{text(row, "configured_portal")});
-      continue;
-    }
+    if (!text(row, "cmd_error").empty()) continue;
     CHECK(portals(parse_iscsi_nodes(lines_of(row)), text(row, "target")) ==
           row.at("portals").get<std::vector<std::string>>());
   }
@@ -184,17 +181,4 @@ TEST_CASE("settings of a node record") {
   CHECK(with_settings("", settings) ==
         "node.session.initial_login_retry_max = 0\nnode.session.auth.authmethod = CHAP\n");
   CHECK(with_settings("node.session.auth.authmethod_x = 1", settings).starts_with("node.session.auth.authmethod_x"));
-}
-
-TEST_CASE("mounts and swaps") {
-  const std::string mountinfo =
-      "22 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw\n"
-      "40 22 8:17 / /srv/with\\040blank rw shared:1 - ext4 /dev/sdb1 rw\n"
-      "41 22 8:1 / /no rw - ext4 /dev/sda1 rw\n"
-      "8:17\n";
-  CHECK(mounts_of(mountinfo, "8:17") == std::vector<std::string>{"/srv/with\\040blank"});
-  CHECK(mounts_of(mountinfo, "8:18").empty());
-  CHECK(mounts_of("", "8:17").empty());
-  CHECK(is_swap("Filename Type\n/dev/sdb2 partition 1 0 -2\n", "/dev/sdb2"));
-  CHECK_FALSE(is_swap("Filename Type\n/dev/sdb22 partition 1 0 -2\n", "/dev/sdb2"));
 }

@@ -75,7 +75,7 @@ class FakeKernel {
     fs::remove(node(number));
   }
 
-  detail::KrbdTree tree;
+  detail::KernelTree tree;
   OpenOptions options;
 
  private:
@@ -417,25 +417,15 @@ TEST_CASE("krbd: who uses a device is named") {
   const auto busy = [&] {
     return refusal_of(detail::krbd_unmap(runner, kernel.tree, image, kernel.options), Errc::in_use);
   };
-  CHECK(says(busy(), kernel.node(1)));
-
+  CHECK(says(busy(), "'" + kernel.node(1) + "' is in use by: somebody"));
   const std::string block = kernel.tree.sys + "/block/";
   FakeKernel::write(block + "rbd1/holders/dm-3/x", "");
   FakeKernel::write(block + "dm-3/dm/name", "vg-data\n");
+  FakeKernel::write(block + "dm-3/dm/uuid", "LVM-abc\n");
+  FakeKernel::write(block + "rbd1/rbd1p1/partition", "1\n");
   FakeKernel::write(block + "rbd1/rbd1p1/dev", "252:17\n");
-  FakeKernel::write(block + "rbd1/rbd1p1/holders/md0/x", "");
-  FakeKernel::write(kernel.tree.proc + "/self/mountinfo",
-                    "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
-                    "36 22 252:17 / /srv/a\\040b rw,relatime shared:1 - ext4 /dev/rbd1p1 rw\n"
-                    "37 22 252:170 / /other rw - ext4 /dev/x rw\ngarbage\n\n");
+  FakeKernel::write(kernel.tree.proc + "/self/mountinfo", "36 22 252:17 / /srv/a rw - ext4 /dev/rbd1p1 rw\n");
   FakeKernel::write(kernel.tree.proc + "/77/comm", "qemu-system-x86\n");
-  FakeKernel::link(kernel.tree.proc + "/77/fd/4", "/dev/null");
   FakeKernel::link(kernel.tree.proc + "/77/fd/5", kernel.node(1));
-  FakeKernel::write(kernel.tree.proc + "/78/comm", "other\n");
-  FakeKernel::link(kernel.tree.proc + "/78/fd/3", kernel.node(11));
-  CHECK(detail::krbd_users(kernel.tree, "rbd1") ==
-        std::vector<std::string>{"vg-data", "md0", "the mount /srv/a\\040b", "process 77 (qemu-system-x86)"});
-  const Error error = busy();
-  for (const char* user : {"vg-data", "md0", "/srv/a", "process 77 (qemu-system-x86)"}) CHECK(says(error, user));
-  CHECK(detail::krbd_users(kernel.tree, "rbd9").empty());
+  CHECK(says(busy(), "in use by: LVM vg-data on rbd1, rbd1p1 mounted on /srv/a, process 77 (qemu-system-x86)"));
 }

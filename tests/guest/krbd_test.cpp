@@ -65,6 +65,19 @@ KernelDevice open_kernel_device(const std::string& path, Access access) {
   return must(KernelDevice::open(path, access, path));
 }
 
+/// No packet reaches the cluster, as when a cable is pulled, until this goes. `inside sweep` takes it away as well.
+class CutCluster {
+ public:
+  CutCluster() {
+    testing::sh(
+        "nft add table inet portals; nft 'add chain inet portals ceph { type filter hook output priority 0; }';"
+        "nft add rule inet portals ceph ip daddr 10.0.2.100 drop");
+  }
+  CutCluster(const CutCluster&) = delete;
+  CutCluster& operator=(const CutCluster&) = delete;
+  ~CutCluster() { static_cast<void>(testing::ask("nft delete chain inet portals ceph")); }
+};
+
 bool says(const Error& error, const std::string& text) { return error.message().find(text) != std::string::npos; }
 
 }  // namespace
@@ -139,7 +152,7 @@ TEST_CASE("krbd: a device in use stays, and its users are named, here for a user
   must(storage.activate(volume));
   const std::string path = must(storage.path(volume));
   testing::sh("mkfs.ext4 -q " + path + " && mkdir -p /run/krbd && mount " + path + " /run/krbd");
-  CHECK(says(refusal_of(storage.deactivate(volume), Errc::in_use), "/run/krbd"));
+  CHECK(says(refusal_of(storage.deactivate(volume), Errc::in_use), "mounted on /run/krbd"));
   testing::sh("umount /run/krbd");
 
   auto device = open_kernel_device(path, Access::read_only);
@@ -168,4 +181,37 @@ TEST_CASE(
   must(storage.deactivate(volume));
   must(storage.activate(volume));
   CHECK(open_kernel_device(must(storage.path(volume)), Access::read_only).size() == 4_MiB);
+}
+
+TEST_CASE("krbd: with the cluster gone, who uses a device is told and an unused device goes, both in time") {
+  KrbdLab lab{VmId{990'000'104}};
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = lab.guest, .size = 8_MiB}));
+  must(storage.activate(volume));
+  auto device = open_kernel_device(must(storage.path(volume)), Access::read_write);
+  must(device.write_at(0_MiB, testing::pattern(1, 65536)));  // now the kernel owns the lock of the image
+  must(device.flush());
+  lab.options.timeout = 4s;
+  auto hasty = lab.storage();
+  must(hasty.info(volume));  // it knows the cluster
+  {
+    const CutCluster cut;
+    CHECK(elapsed([&] { CHECK(says(refusal_of(hasty.deactivate(volume), Errc::in_use), "(this program)")); }) < 5s);
+    must(device.close());
+    // The kernel takes the device away before it tells the cluster, which does not answer: rbd is ended at its
+    // deadline.
+    const auto took = elapsed([&] { must(hasty.deactivate(volume)); });
+    CHECK(took >= 4s);
+    CHECK(took < 8s);  // the runner may need two more seconds for a program that waits in the kernel
+    CHECK(lab.mapped(volume) == 0);
+    CHECK(elapsed([&] { must(hasty.deactivate(volume)); }) < 1s);
+  }
+  // The cluster takes the kernel for one that died, and gives it up 30 s later.
+  Result<void> removed = storage.remove(volume);
+  for (int n = 0; n < 60 && !removed; ++n) {
+    CHECK(removed.error().code() == Errc::in_use);
+    std::this_thread::sleep_for(1s);
+    removed = storage.remove(volume);
+  }
+  must(std::move(removed));
 }

@@ -6,41 +6,48 @@
 #include <stowage/storage.hpp>
 
 #include <cstddef>
+#include <future>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "support/lvm_lab.hpp"
 
 using namespace stowage;
+using namespace stowage::testing;
 using namespace std::chrono_literals;
-using testing::elapsed;
-using testing::guest;
-using testing::LvmLab;
-using testing::must;
-using testing::refusal_of;
-using testing::refused;
-using testing::sh;
-using testing::snapshot_name;
 
 namespace {
-
-const SnapshotName s1 = snapshot_name("s1");
-
-bool says(const Error& error, const std::string& text) { return error.message().find(text) != std::string::npos; }
-
-VolumeName make(Storage<LvmThin>& storage, Bytes size = 8_MiB) {
-  return must(storage.create({.vmid = guest, .size = size}));
-}
 
 /// Writes to the whole volume, until that goes no further.
 Result<void> write_all(Storage<LvmThin>& storage, const VolumeName& volume) {
   auto device = storage.open_volume(volume, Access::read_write);
   if (!device) return fail(std::move(device.error()));
-  const std::vector<std::byte> data = testing::pattern(1, 4 << 20);
+  const std::vector<std::byte> data = pattern(1, 4 << 20);
   for (Bytes at{}; at < device->size(); at += 4_MiB) {
     if (auto done = device->write_at(at, data); !done) return done;
   }
   return device->close();
+}
+
+/// For how many seconds the kernel lets writers wait for room, as long as this lives.
+class Patience {
+ public:
+  explicit Patience(int seconds) : was_{sh("cat " + file_)} { sh("echo " + std::to_string(seconds) + " > " + file_); }
+  Patience(const Patience&) = delete;
+  Patience& operator=(const Patience&) = delete;
+  ~Patience() { ask("echo " + was_.substr(0, was_.size() - 1) + " > " + file_); }
+
+ private:
+  std::string file_ = "/sys/module/dm_thin_pool/parameters/no_space_timeout";
+  std::string was_;
+};
+
+/// `table` with writes that fail and reads that do not.
+std::string without_writes(std::string table) {
+  const std::size_t linear = table.find(" linear ");
+  REQUIRE(linear != std::string::npos);
+  return table.replace(linear, 8, " flakey ") + " 0 60 1 error_writes";
 }
 
 }  // namespace
@@ -99,8 +106,8 @@ TEST_CASE("a volume group, a pool or a volume that is not there") {
   LvmLab lab;
   {
     auto storage = lab.storage();
-    refused(storage.snapshot(testing::volume_name("vm-990000101-gone"), s1), Errc::not_found);
-    refused(storage.backend().end_import(testing::volume_name("vm-990000101-gone")), Errc::not_found);
+    refused(storage.snapshot(volume_name("vm-990000101-gone"), s1), Errc::not_found);
+    refused(storage.backend().end_import(volume_name("vm-990000101-gone")), Errc::not_found);
   }
   lab.config.thinpool = "other";
   refused(lab.storage().status(), Errc::not_found);
@@ -112,8 +119,7 @@ TEST_CASE("a volume group, a pool or a volume that is not there") {
   CHECK(says(refusal_of(nowhere.status(), Errc::unavailable), "nowhere"));
   refused(nowhere.list(), Errc::unavailable);
   refused(nowhere.activate(), Errc::unavailable);
-  refused(nowhere.create({.vmid = guest, .size = 4_MiB, .name = testing::volume_name("vm-990000101-x")}),
-          Errc::unavailable);
+  refused(nowhere.create({.vmid = guest, .size = 4_MiB, .name = volume_name("vm-990000101-x")}), Errc::unavailable);
   lab.config.vgname = vg;
 }
 
@@ -123,21 +129,118 @@ TEST_CASE("a disk that fails: reads and writes are errors with the errno, and th
   const VolumeName volume = make(storage);
   must(write_all(storage, volume));
   auto device = must(storage.open_volume(volume, Access::read_write));
-  const std::string data = "lab1-pool_tdata";
-  const std::string good = sh("dmsetup table " + data);
-  const std::string size = good.substr(2, good.find(' ', 2) - 2);
-  const auto swap = [&](const std::string& table) {
-    sh("dmsetup suspend --nolockfs " + data + " && dmsetup load " + data + " --table '" + table +
-       "' && dmsetup resume " + data);
-  };
-  swap("0 " + size + " error");
+  ChangedDevice disk{"lab1-pool_tdata",
+                     [](const std::string& table) { return table.substr(0, table.find(" linear ")) + " error"; }};
   std::vector<std::byte> buffer(4096);
   const Error reading = refusal_of(device.read_at(Bytes{0}, buffer), Errc::backend_failed);
   CHECK(reading.native() == native_errno(EIO));
   CHECK(says(reading, volume.str()));
   const Error writing = refusal_of(device.write_at(Bytes{0}, buffer), Errc::backend_failed);
   CHECK(writing.native() == native_errno(EIO));
-  swap(good.substr(0, good.size() - 1));
+  disk.restore();
   must(device.read_at(Bytes{0}, buffer));
   must(device.close());
+}
+
+TEST_CASE("a disk that cannot be written: writes and flushes fail, and what is there can be read") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage);
+  fill(storage, volume, 1);
+  sh("modprobe dm_flakey");
+  const ChangedDevice disk{"lab1-pool_tdata", without_writes};
+  auto device = must(storage.open_volume(volume, Access::read_write));
+  for (const Bytes place : {Bytes{0}, 4_MiB}) {  // one that has blocks, one that has none yet
+    const Error error = refusal_of(device.write_at(place, pattern(2, 1 << 16)), Errc::backend_failed);
+    CHECK(error.native() == native_errno(EIO));
+  }
+  refused(device.close(), Errc::backend_failed);  // what cannot be flushed is not kept silent
+  CHECK(content(must(storage.open_volume(volume, Access::read_only))) == 1);
+}
+
+TEST_CASE("a pool that is full and makes writers wait says so, and goes on when it has room") {
+  const LvmLab lab{"-L 16M --poolmetadatasize 4M"};
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage, 32_MiB);
+  std::future<Result<void>> writer = std::async(std::launch::async, [&] {
+    auto own = lab.storage();
+    return write_all(own, volume);
+  });
+  std::vector<std::string> health;
+  for (int look = 0; look < 50 && health.empty(); ++look) health = must(storage.status()).health;
+  REQUIRE_FALSE(health.empty());
+  CHECK(health[0].find("out_of_data") != std::string::npos);
+  CHECK(health[0].find("writers wait") != std::string::npos);
+  CHECK(elapsed([&] { refused(storage.snapshot(volume, s1), Errc::no_space); }) < 10s);
+  CHECK(elapsed([&] { refused(storage.create({.vmid = guest, .size = 4_MiB}), Errc::no_space); }) < 10s);
+  CHECK(elapsed([&] { CHECK(must(storage.list()).size() == 1); }) < 10s);
+  CHECK(writer.wait_for(0s) == std::future_status::timeout);
+  sh("lvextend -qq -y -L 64M " + lab.spec("pool") + " 2>&1");
+  must(writer.get());
+  auto device = must(storage.open_volume(volume, Access::read_only));
+  std::vector<std::byte> bytes(4 << 20);
+  for (Bytes at{}; at < device.size(); at += 4_MiB) {
+    must(device.read_at(at, bytes));
+    CHECK(bytes == pattern(1, bytes.size()));
+  }
+  CHECK(must(storage.status()).health.empty());
+}
+
+TEST_CASE("writers wait for room as long as the kernel lets them, and get no_space") {
+  const LvmLab lab{"-L 16M --poolmetadatasize 4M"};
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage, 32_MiB);
+  const Patience patience{2};
+  CHECK(elapsed([&] { refused(write_all(storage, volume), Errc::no_space); }) < 30s);
+  must(storage.remove(volume));  // which makes room
+  CHECK(must(storage.status()).available.value() > 15_MiB);
+}
+
+TEST_CASE("a pool whose metadata is full: new volumes are refused, the status says it, extending heals it") {
+  LvmLab lab{"-L 64M --poolmetadatasize 4M"};
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage);
+  fill(storage, volume, 1);
+  int thin = 1000;  // LVM counts from 1
+  const auto crowd = [&](int more) {
+    for (const int last = thin + more; thin < last; ++thin) {
+      if (tell_device("lab1-pool-tpool", "create_thin " + std::to_string(thin)) != 0) return;
+    }
+  };
+  crowd(800);
+  CHECK(says(refusal_of(storage.create({.vmid = guest, .size = 4_MiB}), Errc::no_space), " of 4M)"));
+  CHECK(says(refusal_of(storage.snapshot(volume, s1), Errc::no_space), " of 4M)"));
+  lab.options.limits.metadata = 60;
+  CHECK(says(refusal_of(lab.storage().create({.vmid = guest, .size = 4_MiB}), Errc::no_space), "the limit is 60 %"));
+  crowd(400);
+  const Status status = must(storage.status());
+  REQUIRE_FALSE(status.health.empty());
+  CHECK(status.health[0].find("metadata") != std::string::npos);
+  CHECK(status.metadata_used.value().count * 10 > status.metadata_total.value().count * 8);
+  CHECK_FALSE(must(storage.check()).empty());
+  CHECK(content(must(storage.open_volume(volume, Access::read_only))) == 1);
+  sh("lvextend -qq -y --poolmetadatasize +8M " + lab.spec("pool") + " 2>&1");
+  CHECK(must(storage.status()).health.empty());
+  must(storage.snapshot(volume, s1));
+  fill(storage, volume, 2);
+  CHECK(content(must(storage.open_volume(volume, s1))) == 1);
+}
+
+TEST_CASE("a pool and LVM that count its transactions differently: both numbers are named, and nothing is changed") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage);
+  const std::string expected = std::to_string(must(storage.backend().pool()).transaction.value());
+  REQUIRE(tell_device("lab1-pool-tpool", "set_transaction_id " + expected + " 77") == 0);
+  const std::vector<Finding> findings = must(storage.check());
+  REQUIRE(findings.size() == 1);
+  CHECK(findings[0].problem.find("the pool has 77, LVM expects " + expected) != std::string::npos);
+  const std::string both = "the pool has 77, LVM expects " + expected;
+  const auto refuses = [&](const auto& result) { CHECK(says(refusal_of(result, Errc::corrupt), both)); };
+  CHECK(elapsed([&] { refuses(storage.create({.vmid = guest, .size = 4_MiB})); }) < 30s);
+  CHECK(elapsed([&] { refuses(storage.snapshot(volume, s1)); }) < 30s);
+  CHECK(must(storage.list()).size() == 1);
+  REQUIRE(tell_device("lab1-pool-tpool", "set_transaction_id 77 " + expected) == 0);
+  CHECK(must(storage.check()).empty());
+  must(storage.snapshot(volume, s1));
 }

@@ -18,15 +18,8 @@
 #include "support/lvm_lab.hpp"
 
 using namespace stowage;
+using namespace stowage::testing;
 using namespace std::chrono_literals;
-using testing::Child;
-using testing::guest;
-using testing::LvmLab;
-using testing::must;
-using testing::refused;
-using testing::sh;
-using testing::snapshot_name;
-using testing::volume_name;
 
 namespace {
 
@@ -54,27 +47,7 @@ class DyingRunner {
 
 using DyingLvm = BasicLvmThin<DyingRunner>;
 
-const SnapshotName s1 = snapshot_name("s1");
-const SnapshotName s2 = snapshot_name("s2");
 const VolumeName volume = volume_name("vm-990000101-disk-0");
-
-template <class S>
-void fill(S& storage, const VolumeName& name, std::uint64_t seed) {
-  auto device = must(storage.open_volume(name, Access::read_write));
-  must(device.write_at(Bytes{0}, testing::pattern(seed, 1 << 16)));
-  must(device.close());
-}
-
-/// The seed that it was filled with, 1 to 4; else 0.
-template <class Device>
-std::uint64_t content(Device device) {
-  std::vector<std::byte> bytes(1 << 16);
-  must(device.read_at(Bytes{0}, bytes));
-  for (std::uint64_t seed = 1; seed <= 4; ++seed) {
-    if (bytes == testing::pattern(seed, bytes.size())) return seed;
-  }
-  return 0;
-}
 
 /// Content 3, with snapshots of 1 and 2.
 void tell_story(Storage<LvmThin>& storage) {
@@ -154,7 +127,31 @@ TEST_CASE("every step of a rollback by exchange can be the last before a crash")
         CHECK(lab.names() == "pool snap_" + volume.str() + "_s1 snap_" + volume.str() + "_s2 " + volume.str() + " ");
         fill(storage, volume, 4);
       });
-  CHECK(steps == 5);
+  CHECK(steps == 4);
+}
+
+TEST_CASE("every step of a rollback that waits for an activation can be the last before a crash") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  tell_story(storage);
+  const int steps = die_everywhere(
+      lab,
+      [&](Storage<DyingLvm>& dying) {
+        auto user = must(storage.open_volume(volume, Access::read_only));
+        const bool done = dying.backend().rollback_at_next_activation(volume, s1).has_value();
+        const std::uint64_t seen = content(std::move(user));
+        CHECK(seen == 3);
+        return done;
+      },
+      [&](bool finished) {
+        CHECK((must(storage.info(volume)).incomplete() || !finished));
+        nothing_is_left_to_do(storage);
+        CHECK(content(must(storage.open_volume(volume, Access::read_only))) == (finished ? 1 : 3));
+        REQUIRE(must(storage.snapshots(volume)).size() == 2);
+        CHECK(content(must(storage.open_volume(volume, s1))) == 1);
+        CHECK(content(must(storage.open_volume(volume, s2))) == 2);
+      });
+  CHECK(steps == 2);
 }
 
 TEST_CASE("every step of a renaming can be the last before a crash") {
@@ -226,7 +223,7 @@ TEST_CASE("child fills an import", "[.child]") {
   auto storage = must(Storage<LvmThin>::open(must(StorageId::parse("child")), config));
   must(storage.begin_import({.vmid = guest, .size = 4_MiB, .name = volume}));
   auto device = must(storage.open_volume(volume, Access::read_write));
-  must(device.write_at(Bytes{0}, testing::pattern(1, 65536)));
+  must(device.write_at(Bytes{0}, pattern(1, 65536)));
   Child::ready();
   ::pause();
 }
@@ -238,7 +235,7 @@ TEST_CASE("an import is left alone while somebody fills it, and removed when he 
   REQUIRE(child.is_ready());
   CHECK(must(storage.info(volume)).intent == "import");
   CHECK(must(storage.recover()).empty());
-  const Error error = testing::refusal_of(storage.open_volume(volume, Access::read_write), Errc::in_use);
+  const Error error = refusal_of(storage.open_volume(volume, Access::read_write), Errc::in_use);
   CHECK(error.message().find("process ") != std::string::npos);
   child.kill();
   CHECK(must(storage.recover()).size() == 1);

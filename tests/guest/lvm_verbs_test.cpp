@@ -6,6 +6,7 @@
 #include <stowage/storage.hpp>
 
 #include <cstddef>
+#include <memory>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -14,41 +15,10 @@
 #include "support/lvm_lab.hpp"
 
 using namespace stowage;
+using namespace stowage::testing;
 using namespace std::chrono_literals;
-using testing::ask;
-using testing::elapsed;
-using testing::guest;
-using testing::LvmLab;
-using testing::must;
-using testing::refusal_of;
-using testing::refused;
-using testing::sh;
-using testing::snapshot_name;
-using testing::volume_name;
 
 namespace {
-
-const SnapshotName s1 = snapshot_name("s1");
-const SnapshotName s2 = snapshot_name("s2");
-
-bool says(const Error& error, const std::string& text) { return error.message().find(text) != std::string::npos; }
-
-VolumeName make(Storage<LvmThin>& storage, Bytes size = 8_MiB) {
-  return must(storage.create({.vmid = guest, .size = size}));
-}
-
-void fill(Storage<LvmThin>& storage, const VolumeName& volume, std::uint64_t seed, std::size_t size = 1 << 20) {
-  auto device = must(storage.open_volume(volume, Access::read_write));
-  must(device.write_at(Bytes{0}, testing::pattern(seed, size)));
-  must(device.close());
-}
-
-template <class Device>
-bool holds(Device device, std::uint64_t seed) {
-  std::vector<std::byte> bytes(1 << 20);
-  must(device.read_at(Bytes{0}, bytes));
-  return bytes == testing::pattern(seed, bytes.size());
-}
 
 /// An administrator who lets LVM look into its own volumes, as long as this lives. udev does not activate what it finds
 /// there: what is active is active through us.
@@ -63,6 +33,20 @@ class NosyLvm {
   ~NosyLvm() { ask("cp /run/lvm.conf /etc/lvm/lvm.conf"); }
 };
 
+/// The real tools, counted.
+class CountingRunner {
+ public:
+  Result<CommandOutput> run(const Command& command) const {
+    ++*count_;
+    return real_.run(command);
+  }
+  int count() const { return *count_; }
+
+ private:
+  std::shared_ptr<int> count_ = std::make_shared<int>(0);
+  PosixRunner real_;
+};
+
 }  // namespace
 
 TEST_CASE("a volume is what lvs, lsblk and dmsetup say of it") {
@@ -71,8 +55,7 @@ TEST_CASE("a volume is what lvs, lsblk and dmsetup say of it") {
   const VolumeName volume = make(storage);
   CHECK(lab.lvs(volume.str(), "lv_size --units b --nosuffix") == "8388608");
   CHECK(lab.lvs(volume.str(), "pool_lv") == "pool");
-  CHECK(lab.lvs(volume.str(), "autoactivation").empty());
-  CHECK(lab.lvs(volume.str(), "skip_activation").empty());
+  CHECK(lab.lvs(volume.str(), "lv_attr") == "Vwi-a-tz-k");
   CHECK(lab.lvs(volume.str(), "lv_uuid") == must(storage.info(volume)).identity);
   CHECK(must(storage.path(volume)) == lab.device(volume.str()));
   CHECK(sh("lsblk -nbdo SIZE " + must(storage.path(volume))).find("8388608") != std::string::npos);
@@ -100,9 +83,9 @@ TEST_CASE("what pvesm has made is a volume and a snapshot here") {
   fill(storage, volume, 2);
   REQUIRE(must(storage.snapshots(volume)).size() == 2);
   must(storage.rollback(volume, snapshot_name("before")));
-  CHECK(holds(must(storage.open_volume(volume, Access::read_only)), 1));
+  CHECK(content(must(storage.open_volume(volume, Access::read_only))) == 1);
   CHECK(must(storage.snapshots(volume)).at(0).name.str() == "before");
-  CHECK(holds(must(storage.open_volume(volume, snapshot_name("a-b"))), 1));
+  CHECK(content(must(storage.open_volume(volume, snapshot_name("a-b")))) == 1);
   must(storage.rollback(volume, snapshot_name("a-b")));
   must(storage.remove(volume, {.snapshots = true}));
   CHECK(lab.names() == "pool ");
@@ -122,15 +105,13 @@ TEST_CASE("a rollback keeps the volume's name, identity and tags, and every snap
   must(storage.rollback(volume, s1));
   CHECK(lab.lvs(volume.str(), "lv_uuid") == uuid);
   const auto good = [&](std::uint64_t seed) {
-    CHECK(holds(must(storage.open_volume(volume, Access::read_only)), seed));
-    CHECK(holds(must(storage.open_volume(volume, s1)), 1));
-    CHECK(holds(must(storage.open_volume(volume, s2)), 2));
+    CHECK(content(must(storage.open_volume(volume, Access::read_only))) == seed);
+    CHECK(content(must(storage.open_volume(volume, s1))) == 1);
+    CHECK(content(must(storage.open_volume(volume, s2))) == 2);
     CHECK(must(storage.info(volume)).identity == uuid);
     CHECK_FALSE(must(storage.info(volume)).incomplete());
     CHECK(lab.lvs(volume.str(), "lv_tags").find("keep") != std::string::npos);
-    CHECK(lab.lvs(volume.str(), "lv_attr").starts_with("Vwi"));
-    CHECK(lab.lvs(volume.str(), "autoactivation").empty());
-    CHECK(lab.lvs(volume.str(), "skip_activation").empty());
+    CHECK(lab.lvs(volume.str(), "lv_attr").starts_with("Vwi-a-tz-k"));
     CHECK(lab.names() == "pool snap_" + volume.str() + "_s1 snap_" + volume.str() + "_s2 " + volume.str() + " ");
   };
   good(1);
@@ -141,6 +122,109 @@ TEST_CASE("a rollback keeps the volume's name, identity and tags, and every snap
   must(storage.deactivate(volume));
   must(storage.rollback(volume, s2));  // inactive
   good(2);
+}
+
+TEST_CASE("nobody activates a volume at boot, and pvesm works with it as with its own") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage);
+  fill(storage, volume, 1);
+  sh("udevadm settle; vgchange -qq -an lab1; vgchange -qq -aay lab1; vgchange -qq -ay lab1");
+  CHECK(lab.lvs(volume.str(), "lv_attr") == "Vwi---tz-k");
+  const std::string lv = lab.spec(volume.str());
+  const std::string snapshot = "snap_" + volume.str() + "_before";
+  sh("lvchange -ay -K " + lv);
+  CHECK(lab.lvs(volume.str(), "lv_attr") == "Vwi-a-tz-k");
+  sh("lvcreate -n " + snapshot + " -pr -s " + lv + " && lvextend -L 12288k /dev/" + lv);
+  fill(storage, volume, 2);
+  sh("udevadm settle; lvremove -f " + lv + " && lvcreate -kn -n " + volume.str() + " -s " + lab.spec(snapshot) +
+     " && lvchange --setautoactivation n " + lv);
+  CHECK(content(must(storage.open_volume(volume, Access::read_only))) == 1);
+  const VolumeName base = must(storage.make_template(make(storage)));
+  sh("lvcreate -n vm-200-disk-0 -prw -kn -s " + lab.spec(base.str()));
+  must(storage.remove_snapshot(volume, snapshot_name("before")));
+  CHECK(lab.names() == base.str() + " pool " + "vm-200-disk-0 " + volume.str() + " ");
+}
+
+TEST_CASE("what is new costs one process, where no tag has to be looked at") {
+  const LvmLab lab;
+  const StorageId id = must(StorageId::parse("counted"));
+  const CountingRunner runner;
+  Storage<BasicLvmThin<CountingRunner>> storage{
+      id, must(BasicLvmThin<CountingRunner>::open(id, lab.config, lab.options, runner))};
+  const auto costs = [&](auto verb) {
+    const int before = runner.count();
+    must(verb());
+    return runner.count() - before;
+  };
+  const VolumeName volume = volume_name("vm-990000101-x");
+  CHECK(costs([&] { return storage.create({.vmid = guest, .size = 8_MiB, .name = volume}); }) == 1);
+  CHECK(costs([&] { return storage.snapshot(volume, s1); }) == 1);
+  CHECK(costs([&] { return storage.remove_snapshot(volume, s1); }) == 2);
+  must(storage.deactivate(volume));
+  CHECK(costs([&] { return storage.activate(volume); }) == 2);
+  const VolumeName base = must(storage.make_template(volume));
+  CHECK(costs([&] { return storage.clone(base, {.vmid = guest, .name = volume}); }) == 1);
+  CHECK(must(storage.info(volume)).parent == Parent{{}, {}, base.str(), {}});
+  CHECK(costs([&] { return storage.remove(volume); }) == 2);
+}
+
+TEST_CASE("a clone never comes to be in another pool") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  sh("lvcreate -qq -y --type thin-pool -n other -L 64M lab1");
+  sh("lvcreate -qq -y -V 4M -n base-990000101-x -pr -ky --thinpool lab1/other");
+  refused(storage.clone(volume_name("base-990000101-x"), {.vmid = guest}), Errc::not_found);
+  refused(storage.clone(volume_name("base-990000101-gone"), {.vmid = guest}), Errc::not_found);
+  CHECK(lab.names() == "base-990000101-x other pool ");
+}
+
+TEST_CASE("an open volume is rolled back when somebody activates it next") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage);
+  const std::string uuid = lab.lvs(volume.str(), "lv_uuid");
+  fill(storage, volume, 1);
+  must(storage.snapshot(volume, s1));
+  fill(storage, volume, 2);
+  auto user = must(storage.open_volume(volume, Access::read_only));
+  must(storage.backend().rollback_at_next_activation(volume, s1));
+  CHECK(must(storage.info(volume)).intent == "rollback");
+  CHECK(must(storage.recover()).empty());
+  refused(storage.backend().rollback_at_next_activation(volume, s1), Errc::in_use);
+  refused(storage.remove(volume, {.snapshots = true}), Errc::in_use);
+  refused(storage.resize(volume, 64_MiB), Errc::wrong_state);
+  const std::uint64_t before = content(std::move(user));
+  CHECK(before == 2);
+  sh("lvchange -an " + lab.spec(volume.str()) + " && lvchange -ay -K " + lab.spec(volume.str()));
+  CHECK(content(must(storage.open_volume(volume, Access::read_only))) == 1);
+  CHECK(must(storage.recover()).size() == 1);
+  CHECK_FALSE(must(storage.info(volume)).incomplete());
+  CHECK(lab.lvs(volume.str(), "lv_uuid") == uuid);
+  REQUIRE(must(storage.snapshots(volume)).size() == 1);
+  CHECK(content(must(storage.open_volume(volume, s1))) == 1);
+}
+
+TEST_CASE("our own activation finishes a rollback that has waited for it") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage);
+  fill(storage, volume, 1);
+  must(storage.snapshot(volume, s1));
+  must(storage.snapshot(volume, s2));
+  fill(storage, volume, 2);
+  auto user = must(storage.open_volume(volume, Access::read_only));
+  must(storage.backend().rollback_at_next_activation(volume, s1));
+  must(user.close());
+  must(storage.deactivate(volume));
+  must(storage.activate(volume));
+  CHECK_FALSE(must(storage.info(volume)).incomplete());
+  REQUIRE(must(storage.snapshots(volume)).size() == 2);
+  auto again = must(storage.open_volume(volume, Access::read_only));
+  refused(storage.backend().rollback_at_next_activation(volume, s2), Errc::in_use);  // LVM has lost what it is of
+  CHECK_FALSE(must(storage.info(volume)).incomplete());
+  const std::uint64_t after = content(std::move(again));
+  CHECK(after == 1);
 }
 
 TEST_CASE("who has a volume open is named") {

@@ -66,7 +66,7 @@ TEST_CASE("OpenIscsi: one of two portals is dropped before the login") {
   CHECK(must(san->list()).size() == 1);
   const Status status = must(san->status());
   CHECK(status.active);
-  CHECK(has(stowage::detail::joined(status.health), second));
+  CHECK(has(joined(status.health), second));
 }
 
 TEST_CASE("OpenIscsi: a portal is dropped under a session, and comes back") {
@@ -80,7 +80,7 @@ TEST_CASE("OpenIscsi: a portal is dropped under a session, and comes back") {
   REQUIRE(soon([&] { return !must(san->status()).active; }));
   refused_soon(8s, Errc::unavailable, [&] { return san->activate(disk); });
   refused_soon(8s, Errc::unavailable, [&] { return san->open_volume(disk, Access::read_only); });
-  CHECK(has(stowage::detail::joined(must(san->status()).health), "is FAILED"));
+  CHECK(has(joined(must(san->status()).health), "is FAILED"));
   shut.open();
   REQUIRE(soon([&] { return must(san->status()).active; }));
   REQUIRE(soon([&] { return san->activate(disk).has_value(); }));
@@ -104,6 +104,16 @@ TEST_CASE("OpenIscsi: tgtd is killed and comes back") {
   CHECK(seen == pattern(1, 4096));
   must(device.close());
   must(san->activate(disk));
+}
+
+TEST_CASE("OpenIscsi: a logout right behind a restart of iscsid") {
+  const Server target = Server::own_target("restart", "--luns 1 --size 16 --iqn iqn.2026-11.lab.restart");
+  KernelSan san{target["PORTAL"], target["IQN1"]};
+  must(san->activate());
+  inside("iscsid stop");
+  inside("iscsid start");  // it begins all sessions anew
+  must(san->deactivate());
+  CHECK(ask("iscsiadm -m session").status == 21);
 }
 
 TEST_CASE("OpenIscsi: another LUN has the number of ours") {

@@ -1,5 +1,14 @@
 // What OpenIscsi does on real targets, and that the tools of the host see the same.
 
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <array>
+#include <atomic>
+#include <cstring>
+#include <stowage/io/kernel_files.hpp>
+#include <thread>
+
 #include "support/open_iscsi_lab.hpp"
 
 using namespace stowage;
@@ -8,6 +17,48 @@ using namespace stowage::testing;
 namespace {
 
 bool has(const std::string& text, const std::string& what) { return text.find(what) != std::string::npos; }
+
+/// What programs write to the log of the system while this lives: nobody else takes it in the guest.
+class SystemLog {
+ public:
+  SystemLog() {
+    ::sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::strcpy(address.sun_path, "/dev/log");
+    REQUIRE(::bind(socket_.get(), reinterpret_cast<const ::sockaddr*>(&address), sizeof address) == 0);  // NOLINT
+  }
+  SystemLog(const SystemLog&) = delete;
+  SystemLog& operator=(const SystemLog&) = delete;
+  ~SystemLog() { ::unlink("/dev/log"); }
+
+  /// All lines until `word` is among them, for it comes late.
+  std::string until(const std::string& word) {
+    std::array<char, 4096> line{};
+    for (const auto end = std::chrono::steady_clock::now() + 20s;
+         !has(text_, word) && std::chrono::steady_clock::now() < end;) {
+      const ::ssize_t length = ::recv(socket_.get(), line.data(), line.size(), 0);
+      if (length > 0) text_.append(line.data(), static_cast<std::size_t>(length)).append("\n");
+      if (length <= 0) std::this_thread::sleep_for(20ms);
+    }
+    return text_;
+  }
+
+ private:
+  Fd socket_{::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+  std::string text_;
+};
+
+/// The arguments and the environment of every process.
+std::string told_by_processes() {
+  std::string all;
+  for (const std::string& process : stowage::detail::names_in("/proc")) {
+    if (!stowage::detail::all_digits(process)) continue;
+    for (const char* file : {"/cmdline", "/environ"}) {
+      all += stowage::detail::read_attribute("/proc/" + process + file) + "\n";
+    }
+  }
+  return all;
+}
 
 }  // namespace
 
@@ -45,7 +96,9 @@ TEST_CASE("OpenIscsi: from nothing to bytes and back, and iscsiadm and lsblk agr
   const VolumeName disk = volumes[1].name;
   auto device = must(san->open_volume(disk, Access::read_write));
   must(device.write_at(1_MiB, pattern(1, 65536)));
-  CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), "process " + std::to_string(::getpid())));
+  const std::string us = "is in use by: process " + std::to_string(::getpid()) + " (this program)";
+  CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), us));
+  CHECK(has(refusal_of(san->open_volume(disk, Access::read_write), Errc::in_use).detail(), us));
   must(device.close());
   sh("dd if=" + must(san->path(disk)) + " of=/run/lab/seen bs=64k skip=16 count=1 status=none");
   std::ifstream seen{"/run/lab/seen", std::ios::binary};
@@ -65,8 +118,9 @@ TEST_CASE("OpenIscsi: whoever uses a LUN is named, and keeps it") {
   must(san->activate());
   const std::string one = "/dev/" + san.disk(1);
   sh("mkfs.ext4 -q " + one + " && mkdir -p /run/lab/mount && mount " + one + " /run/lab/mount");
-  CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), "mount /run/lab/mount of " + san.disk(1)));
-  CHECK(has(refusal_of(san->open_volume(san.volume(1), Access::read_write), Errc::in_use).detail(), "mount"));
+  CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), san.disk(1) + " mounted on /run/lab/mount"));
+  CHECK(has(refusal_of(san->open_volume(san.volume(1), Access::read_write), Errc::in_use).detail(),
+            "in use by: " + san.disk(1) + " mounted"));
   must(san->open_volume(san.volume(1), Access::read_only));
   sh("umount /run/lab/mount");
 
@@ -135,7 +189,7 @@ TEST_CASE("OpenIscsi: CHAP one way and both ways") {
     const KernelTarget target{"chap", "--luns 1 --size 16 --chap stowage:initiator-pw1"};
     {
       KernelSan san{target["PORTAL"], target["IQN1"], 30s, good};
-      must(san->activate());
+      activate_beside_target(san);
       CHECK(must(san->list()).size() == 1);
       CHECK(has(sh("stat -c %a /etc/iscsi/nodes/" + target["IQN1"] + "/*/*"), "600"));
       must(san->deactivate());
@@ -150,6 +204,9 @@ TEST_CASE("OpenIscsi: CHAP one way and both ways") {
       CHECK_FALSE(has(error.message(), "wrong-wrong"));
       CHECK(has(error.hint(), ".chap"));
     }
+    KernelSan again{target["PORTAL"], target["IQN1"], 30s, good};
+    activate_beside_target(again);
+    must(again->deactivate());
   }
   SECTION("both ways, on tgtd") {
     const Server target =
@@ -163,4 +220,36 @@ TEST_CASE("OpenIscsi: CHAP one way and both ways") {
     CHECK(must(san->list()).size() == 1);
     must(san->deactivate());
   }
+}
+
+TEST_CASE("OpenIscsi: CHAP secrets are in the node records, and in no argv, environment or log") {
+  const Server target =
+      Server::own_target("secrets", "--luns 1 --size 16 --chap stowage:initiator-pw1 --mutual target:target-pw-123");
+  const auto told = [](const std::string& text) { return has(text, "initiator-pw1") || has(text, "target-pw-123"); };
+  SystemLog log;
+  KernelSan san{target["PORTAL"], target["IQN1"], 30s,
+                "user=stowage\npassword=initiator-pw1\nuser_in=target\npassword_in=target-pw-123\n"};
+  Result<void> active;
+  std::atomic<bool> done = false;
+  int seen_tool = 0;
+  int seen_secret = 0;
+  {
+    const std::jthread work{[&] {
+      active = san->activate();
+      done = true;
+    }};
+    while (!done) {
+      const std::string all = told_by_processes();
+      seen_tool += has(all, "--login") ? 1 : 0;
+      seen_secret += told(all) ? 1 : 0;
+    }
+  }
+  must(std::move(active));
+  CHECK(seen_tool > 0);  // we look while iscsiadm runs
+  CHECK(seen_secret == 0);
+  CHECK(told(sh("cat /etc/iscsi/nodes/" + target["IQN1"] + "/*/*")));
+  CHECK(sh("stat -c %a /etc/iscsi/nodes/" + target["IQN1"] + "/*/*") == "600\n");
+  const std::string logged = log.until("is operational now") + sh("dmesg");
+  CHECK(has(logged, "is operational now"));
+  CHECK_FALSE(told(logged));
 }

@@ -47,9 +47,7 @@ class FakeHost {
   ~FakeHost() { std::filesystem::remove_all(root_); }
 
   detail::OpenIscsiHost host() const {
-    return {.sysfs = at("sys"),
-            .proc = at("proc"),
-            .dev = at("dev"),
+    return {.kernel = {.sys = at("sys"), .dev = at("dev"), .proc = at("proc")},
             .by_id = at("by-id"),
             .udev_queue = at("queue"),
             .databases = {at("iscsi")},

@@ -26,8 +26,9 @@ namespace stowage {
 /// never asked twice, never asks back, and has six times the deadline of a question (`OpenOptions::timeout`); one that
 /// was killed at it is `outcome_unknown`. LVM is kept from looking into the volumes, which are the disks of guests.
 ///
-/// Sizes are whole extents (4 MiB, as a rule). New volumes are active at once, and are not activated at boot. An open
-/// volume may grow and be taken snapshots of. Clones share blocks with their origin and do not depend on it: it may go.
+/// Sizes are whole extents (4 MiB, as a rule). New volumes are active at once, and have LVM's flag that lets `vgchange
+/// -ay` and the boot skip them: by hand, `lvchange -ay -K` activates them. An open volume may grow and be taken
+/// snapshots of. Clones share blocks with their origin and do not depend on it: it may go.
 /// Removing a volume discards its blocks, so that the disks below the pool are free of them too (`OpenOptions::
 /// discard_rate`); what only its snapshots hold goes back to the pool without that.
 ///
@@ -76,10 +77,9 @@ class BasicLvmThin {
   [[nodiscard]] Result<ThinPool> pool() const { return detail::lvm_own_pool(tools_); }
 
   [[nodiscard]] Result<std::vector<VolumeInfo>> list(const ListFilter& filter) const {
-    const auto view = detail::lvm_view(tools_);
-    if (!view) return fail(view.error());
-    if (const auto pool = view->pool(); !pool) return fail(pool.error());
-    std::vector<VolumeInfo> infos = detail::lvm_infos(*view);
+    const auto pool = detail::lvm_find_pool(tools_);
+    if (!pool) return fail(pool.error());
+    std::vector<VolumeInfo> infos = detail::lvm_infos(pool->view);
     if (filter.vmid) std::erase_if(infos, [&](const VolumeInfo& info) { return info.vmid != filter.vmid; });
     return infos;
   }
@@ -127,7 +127,16 @@ class BasicLvmThin {
     return detail::lvm_list_snapshots(tools_, volume);
   }
   Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
-    return detail::lvm_roll_back(tools_, volume, snapshot, work);
+    return detail::lvm_roll_back(tools_, volume, snapshot, work, detail::LvmWhenOpen::refuse);
+  }
+  /// As `rollback`, and an open volume gets the content when it is activated next: by us, by pvesm, by an
+  /// administrator. Until then it is listed as unfinished, and its snapshot is not listed; behind that `activate` or
+  /// `recover` puts the snapshot back in its place. A volume that is closed stays active until somebody deactivates it
+  /// (`deactivate`; pvesm leaves volumes active), or `recover` sees that nobody has it open. It cannot be called off.
+  /// Errors: in_use (it is open, and LVM has lost what the snapshot was taken of, in a rollback to another one).
+  Result<void> rollback_at_next_activation(const VolumeName& volume, const SnapshotName& snapshot,
+                                           const Work& work = {}) {
+    return detail::lvm_roll_back(tools_, volume, snapshot, work, detail::LvmWhenOpen::wait);
   }
   Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
     return detail::lvm_remove_snapshot(tools_, volume, snapshot);

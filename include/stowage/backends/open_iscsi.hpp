@@ -2,7 +2,7 @@
 // The LUNs of an iSCSI target as volumes, through the kernel: iscsiadm for discovery and sessions, sysfs and udev for
 // the disks.
 
-#include <sys/sysmacros.h>
+#include <cerrno>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -12,11 +12,12 @@
 #include <stowage/backends/detail/open_iscsi_sysfs.hpp>
 #include <stowage/backends/detail/open_iscsi_text.hpp>
 #include <stowage/backends/detail/open_iscsi_tool.hpp>
-#include <stowage/backends/detail/open_iscsi_users.hpp>
 #include <stowage/backends/detail/target_list.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/ids.hpp>
 #include <stowage/io/kernel_device.hpp>
+#include <stowage/io/kernel_files.hpp>
+#include <stowage/io/kernel_users.hpp>
 #include <stowage/process/posix_runner.hpp>
 #include <stowage/storage_config.hpp>
 #include <stowage/volume.hpp>
@@ -197,9 +198,9 @@ class BasicOpenIscsi {
     if (!device) return device;
     lun = verified(volume);
     if (!lun) return fail(std::move(lun.error()));
-    const std::string number = std::to_string(major(device->number())) + ":" + std::to_string(minor(device->number()));
+    const std::string number = detail::number_text(device->number());
     for (const std::string& name : lun->devices()) {
-      if (detail::attribute(host().sysfs + "/block/" + name + "/dev") == number) {
+      if (detail::attribute(host().kernel.sys + "/block/" + name + "/dev") == number) {
         return device->refresh_size().map([&](Bytes) { return *std::move(device); });
       }
     }
@@ -271,15 +272,20 @@ class BasicOpenIscsi {
     for (const detail::KernelLun::Path& path : lun.paths) {
       if (path.disk.read_only) return fail(Errc::permission_denied, "LUN " + lun.str() + " is write-protected");
     }
-    detail::DeviceUsers users{host()};
+    detail::DeviceUsers users{host().kernel};
     for (const std::string& device : lun.devices()) users.add_holders_and_mounts(device);
-    if (users.list().empty()) return {};
-    return fail(Errc::in_use, "LUN " + lun.str() + " is in use by " + detail::joined(users.list()));
+    return users.list().empty() ? Result<void>{} : in_use(lun, users.list());
+  }
+  static tl::unexpected<Error> in_use(const detail::KernelLun& lun, const std::vector<std::string>& users) {
+    return fail(Errc::in_use, "LUN " + lun.str() + " is " + detail::in_use_by(users), native_errno(EBUSY));
   }
   [[nodiscard]] Result<Device> open_device(const detail::KernelLun& lun, Access access, const std::string& name) const {
     const std::string device = lun.device();
     if (device.empty()) return fail(Errc::unavailable, "no path to LUN " + lun.str() + " works");
-    return Device::open(host().dev + "/" + device, access, name);
+    auto opened = Device::open(host().kernel.dev + "/" + device, access, name);
+    const bool busy = !opened && opened.error().native() == native_errno(EBUSY);
+    if (busy) return in_use(lun, detail::device_users(host().kernel, lun.devices()));
+    return opened;
   }
 
   Config config_;

@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace stowage {
 
@@ -52,6 +53,30 @@ constexpr bool all_of(std::string_view text, Predicate predicate) {
 constexpr bool all_digits(std::string_view text) noexcept { return !text.empty() && all_of(text, is_digit); }
 constexpr bool printable(std::string_view text) noexcept {
   return all_of(text, [](char c) { return !is_control(c); });
+}
+
+/// Each line of a text, without its end.
+template <class Each>
+constexpr void for_each_line(std::string_view text, Each each) {
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    each(text.substr(0, end));
+    text.remove_prefix(end == text.npos ? text.size() : end + 1);
+  }
+}
+
+/// The words of a line, at most as many as `most` asks for: the rest is not looked at.
+inline std::vector<std::string_view> words_of(std::string_view line, std::size_t most = 16) {
+  std::vector<std::string_view> words;
+  while (words.size() < most) {
+    while (!line.empty() && is_space(line.front())) line.remove_prefix(1);
+    if (line.empty()) break;
+    std::size_t length = 0;
+    while (length < line.size() && !is_space(line[length])) ++length;
+    words.push_back(line.substr(0, length));
+    line.remove_prefix(length);
+  }
+  return words;
 }
 
 }  // namespace detail

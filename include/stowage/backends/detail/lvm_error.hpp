@@ -18,7 +18,7 @@ struct LvmWords {
 };
 
 /// The first row whose words stand in the output counts. (Read in the sources of lvm2 2.03.16 and seen in its output.)
-inline constexpr std::array<LvmWords, 30> lvm_words{{
+inline constexpr std::array<LvmWords, 32> lvm_words{{
     {"Running as a non-root user", Errc::permission_denied, "LVM needs root"},
     {"Permission denied", Errc::permission_denied, "LVM needs root"},
     {"transaction_id", Errc::corrupt,
@@ -28,6 +28,8 @@ inline constexpr std::array<LvmWords, 30> lvm_words{{
     {"Cannot process volume group", Errc::unavailable, "is its disk there? see: vgs"},
     {"while PVs are missing", Errc::unavailable, "see: vgs -o +vg_missing_pv_count"},
     {"Refusing activation of partial", Errc::unavailable, "a disk of the volume group is missing"},
+    {"on duplicate devices", Errc::unavailable, "a disk has several paths here: is multipath set up? see: pvs"},
+    {"with duplicate PV devices", Errc::unavailable, "a disk has several paths here: is multipath set up? see: pvs"},
     {"is exported", Errc::unavailable, "see: vgimport"},
     {"system ID", Errc::unavailable, "another host owns the volume group"},
     {"Global lock failed", Errc::unavailable, "see: lvmlockctl --info"},

@@ -68,6 +68,20 @@ inline std::vector<LvmIntent> lvm_intents(const LvmView& view) {
   return found;
 }
 
+inline std::optional<LvmIntent> lvm_intent_of(const LvmView& view, std::string_view volume) {
+  for (LvmIntent& intent : lvm_intents(view)) {
+    if (intent.volume == volume) return std::move(intent);
+  }
+  return std::nullopt;
+}
+
+/// No verb has left the volume unfinished. Errors: wrong_state.
+inline Result<void> lvm_at_rest(const LvmView& view, std::string_view volume) {
+  const auto intent = lvm_intent_of(view, volume);
+  if (!intent) return {};
+  return fail(Error{Errc::wrong_state, "it is in the middle of: " + intent->verb}.advise("recover finishes it"));
+}
+
 /// What a clone was made of, by our tag, or else by LVM's origin; nothing when that is not there any more.
 inline std::optional<Parent> lvm_parent(const LvmView& view, const LvmVolume& lv) {
   std::string_view image = lv.origin;

@@ -9,10 +9,10 @@
 #include <cstdint>
 #include <stowage/core/error.hpp>
 #include <stowage/core/handle.hpp>
+#include <stowage/core/wait.hpp>
 #include <stowage/storage_config.hpp>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 
 namespace stowage::detail {
@@ -44,15 +44,14 @@ class LvmLock {
     range.l_whence = SEEK_SET;
     range.l_start = lvm_lock_place(volume);
     range.l_len = 1;
-    const auto deadline = std::chrono::steady_clock::now() + patience;
-    while (::fcntl(lock.file_.get(), F_OFD_SETLK, &range) != 0) {
-      if (std::chrono::steady_clock::now() >= deadline) {
-        return fail(Errc::in_use, "another verb is at work on '" + volume + "'", native_errno(EAGAIN));
-      }
-      if (options.stop.stop_requested()) return fail(Errc::cancelled, "stopped before it began");
-      std::this_thread::sleep_for(std::chrono::milliseconds{20});
+    // The kernel's own waiting for a lock has no deadline, and only a signal ends it: so we ask again.
+    const auto taken = [&] { return ::fcntl(lock.file_.get(), F_OFD_SETLK, &range) == 0; };
+    switch (wait_until(taken, std::chrono::steady_clock::now() + patience, options.stop)) {
+      case Waited::done: return lock;
+      case Waited::stopped: return fail(Errc::cancelled, "stopped before it began");
+      case Waited::timed_out: break;
     }
-    return lock;
+    return fail(Errc::in_use, "another verb is at work on '" + volume + "'", native_errno(EAGAIN));
   }
 
  private:

@@ -55,10 +55,15 @@ constexpr std::optional<std::string_view> lvm_snapshot_name(std::string_view lv,
   return lv.substr(volume.size() + 1);
 }
 
-/// A report, seen as the volumes of one thin pool.
+/// A report, seen as the volumes of one thin pool. It hands out pointers into itself, which stay good when it moves.
 class LvmView {
  public:
   LvmView(LvmReport report, std::string pool) : report_{std::move(report)}, pool_{std::move(pool)} {}
+  LvmView(LvmView&&) = default;
+  LvmView& operator=(LvmView&&) = default;
+  LvmView(const LvmView&) = delete;
+  LvmView& operator=(const LvmView&) = delete;
+  ~LvmView() = default;
 
   [[nodiscard]] const LvmReport& report() const noexcept { return report_; }
 

@@ -36,7 +36,11 @@ namespace detail {
 inline std::vector<std::string> lvm_pool_health(const LvmVolume& pool) {
   std::vector<std::string> health;
   switch (pool.health()) {
-    case 'D': health.emplace_back("out_of_data: the pool has no room for data left; extend it"); break;
+    case 'D':
+      health.push_back(std::string{"out_of_data: the pool has no room for data left, "} +
+                       (pool.when_full == "error" ? "writers fail" : "writers wait, and fail after a while") +
+                       "; extend it");
+      break;
     case 'M':
       health.emplace_back("metadata_read_only: the pool's metadata is full or damaged; nothing can be changed");
       break;
@@ -95,13 +99,30 @@ inline Status lvm_pool_status(const ThinPool& pool) {
   return status;
 }
 
+/// The transaction id that the kernel has for an active pool, of `dmsetup status`: `0 2097152 thin-pool 5 ...`.
+inline std::optional<std::uint64_t> lvm_kernel_transaction(std::string_view text) {
+  const std::size_t at = text.find("thin-pool ");
+  if (at == text.npos) return std::nullopt;
+  const std::string_view rest = text.substr(at + 10);
+  return lvm_number<std::uint64_t>(lvm_trim(rest.substr(0, rest.find(' '))));
+}
+
+/// What is wrong when the kernel and LVM count an active pool's changes differently, with both numbers; else empty.
+/// Runs `dmsetup`, for the kernel's.
+template <CommandRunner Runner>
+std::string lvm_transaction_trouble(const LvmTools<Runner>& tools, const ThinPool& pool) {
+  const Command ask{.argv = {"/sbin/dmsetup", "status", lvm_mapper_name(pool.vg, pool.name) + "-tpool"},
+                    .timeout = tools.options().timeout};
+  const auto output = tools.runner().run(ask);
+  const auto kernel = output ? lvm_kernel_transaction(output->out) : std::nullopt;
+  if (!kernel || !pool.transaction || *kernel == *pool.transaction) return {};
+  return "transaction id mismatch: the pool has " + std::to_string(*kernel) + ", LVM expects " +
+         std::to_string(*pool.transaction);
+}
+
 template <CommandRunner Runner>
 Result<ThinPool> lvm_own_pool(const LvmTools<Runner>& tools) {
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const auto pool = view->pool();
-  if (!pool) return fail(pool.error());
-  return lvm_thin_pool(view->report(), **pool);
+  return lvm_find_pool(tools).map([](const LvmFound& pool) { return lvm_thin_pool(pool.view.report(), *pool.lv); });
 }
 
 /// One number against its limit. Errors: no_space, with both.
@@ -118,12 +139,16 @@ inline Result<void> lvm_below(std::string_view what, Bytes would_be, Bytes whole
                   .advise("extend the pool, remove something, or raise the limit"));
 }
 
+inline bool lvm_limited(const ThinLimits& limits) noexcept {
+  return limits.data != 0 || limits.metadata != 0 || limits.provisioned != 0;
+}
+
 /// The pool may take a volume or snapshot of `more` bytes. Costs no process when no limit is set.
 /// Errors: no_space; unavailable, when the pool is inactive, so that nobody knows.
 template <CommandRunner Runner>
 Result<void> lvm_admit(const LvmTools<Runner>& tools, Bytes more) {
   const ThinLimits& limits = tools.options().limits;
-  if (limits.data == 0 && limits.metadata == 0 && limits.provisioned == 0) return {};
+  if (!lvm_limited(limits)) return {};
   const auto pool = lvm_own_pool(tools);
   if (!pool) return fail(pool.error());
   if (!pool->used || !pool->metadata_used) {
@@ -141,12 +166,23 @@ Result<void> lvm_admit(const LvmTools<Runner>& tools, Bytes more) {
   return lvm_below("what the pool has promised", sum.count == 0 ? sum : sum - Bytes{1}, pool->size, limits.provisioned);
 }
 
-/// The transaction id that the kernel has for an active pool, of `dmsetup status`: `0 2097152 thin-pool 5 ...`.
-inline std::optional<std::uint64_t> lvm_kernel_transaction(std::string_view text) {
-  const std::size_t at = text.find("thin-pool ");
-  if (at == text.npos) return std::nullopt;
-  const std::string_view rest = text.substr(at + 10);
-  return lvm_number<std::uint64_t>(lvm_trim(rest.substr(0, rest.find(' '))));
+/// What LVM refused for want of room, with the pool's numbers, which are asked for only then. LVM says the same of a
+/// pool that it disagrees with, which is another matter (corrupt).
+template <CommandRunner Runner>
+Error lvm_with_numbers(const LvmTools<Runner>& tools, Error error) {
+  if (error.code() != Errc::no_space) return error;
+  const auto pool = lvm_own_pool(tools);
+  if (!pool || !pool->used || !pool->metadata_used) return error;
+  const std::string trouble = lvm_transaction_trouble(tools, *pool);
+  if (!trouble.empty()) {
+    return Error{Errc::corrupt, error.detail() + "; " + trouble, error.native()}.advise(
+        "change nothing; save the metadata, and see lvmthin(7), 'Metadata check and repair'");
+  }
+  return Error{Errc::no_space,
+               error.detail() + " (data " + to_string(*pool->used) + " of " + to_string(pool->size) + ", metadata " +
+                   to_string(*pool->metadata_used) + " of " + to_string(pool->metadata_size) + ")",
+               error.native()}
+      .advise("extend the pool: lvextend");
 }
 
 /// What an administrator should know of the pool itself. Runs `dmsetup` beside `lvs`, for the kernel's transaction id.
@@ -162,18 +198,10 @@ std::vector<Finding> lvm_check_pool(const LvmTools<Runner>& tools, const ThinPoo
     findings.push_back({object, "new blocks are not zeroed: a volume may show what was removed before",
                         "lvchange --zero y " + object});
   }
-  if (pool.active) {
-    const Command ask{
-        .argv = {"/sbin/dmsetup", "status", lvm_mapper_part(pool.vg) + "-" + lvm_mapper_part(pool.name) + "-tpool"},
-        .timeout = tools.options().timeout};
-    const auto output = tools.runner().run(ask);
-    const auto kernel = output ? lvm_kernel_transaction(output->out) : std::nullopt;
-    if (kernel && pool.transaction && *kernel != *pool.transaction) {
-      findings.push_back({object,
-                          "transaction id mismatch: the pool has " + std::to_string(*kernel) + ", LVM expects " +
-                              std::to_string(*pool.transaction),
-                          "change nothing; save the metadata, and see lvmthin(7), 'Metadata check and repair'"});
-    }
+  const std::string trouble = pool.active ? lvm_transaction_trouble(tools, pool) : std::string{};
+  if (!trouble.empty()) {
+    findings.push_back(
+        {object, trouble, "change nothing; save the metadata, and see lvmthin(7), 'Metadata check and repair'"});
   }
   return findings;
 }

@@ -77,18 +77,17 @@ Result<std::vector<Recovered>> lvm_recover(const LvmTools<Runner>& tools) {
 /// Unfinished verbs, snapshots that are nobody's or anybody's, and what is wrong with the pool.
 template <CommandRunner Runner>
 Result<std::vector<Finding>> lvm_check(const LvmTools<Runner>& tools) {
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const auto pool = view->pool();
+  const auto pool = lvm_find_pool(tools);
   if (!pool) return fail(pool.error());
-  std::vector<Finding> findings = lvm_check_pool(tools, lvm_thin_pool(view->report(), **pool));
-  for (const LvmIntent& intent : lvm_intents(*view)) {
+  const LvmView& view = pool->view;
+  std::vector<Finding> findings = lvm_check_pool(tools, lvm_thin_pool(view.report(), *pool->lv));
+  for (const LvmIntent& intent : lvm_intents(view)) {
     findings.push_back({intent.volume, "unfinished: " + intent.verb, "if nobody is at it, recover finishes it"});
   }
-  for (const LvmVolume& lv : view->report().volumes) {
-    if (!view->ours(lv) || lv.hidden || !lv.name.starts_with(lvm_snapshot_prefix)) continue;
-    const std::vector<std::string> owners = view->owners(lv);
-    const bool orphan = owners.empty() || view->find(owners.front()) == nullptr;
+  for (const LvmVolume& lv : view.report().volumes) {
+    if (!view.ours(lv) || lv.hidden || !lv.name.starts_with(lvm_snapshot_prefix)) continue;
+    const std::vector<std::string> owners = view.owners(lv);
+    const bool orphan = owners.empty() || view.find(owners.front()) == nullptr;
     if (orphan) {
       findings.push_back(
           {lv.name, "a snapshot whose volume is not there", "if nobody needs it: lvremove " + tools.spec(lv.name)});

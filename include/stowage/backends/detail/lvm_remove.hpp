@@ -22,6 +22,7 @@ Result<void> lvm_discard(Device& device, Bytes rate, const Work& work) {
   const Bytes whole = device.size();
   // a limited one goes in steps of a quarter of a second
   const Bytes step = rate.count == 0 ? largest : std::clamp(round_up(Bytes{rate.count / 4}, 1_MiB), 1_MiB, largest);
+  work.progress(0, whole.count);  // from here on it takes long
   for (Bytes at{}; at < whole; at += step) {
     if (work.stop.stop_requested())
       return fail(Errc::cancelled, "removing: stopped while discarding; repeat it to go on");
@@ -114,16 +115,14 @@ Result<void> lvm_remove(const LvmTools<Runner>& tools, const VolumeName& volume,
 template <CommandRunner Runner>
 Result<void> lvm_remove_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume,
                                  const SnapshotName& snapshot) {
-  const auto lock = lvm_lock(tools, volume);
-  if (!lock) return fail(lock.error());
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const auto lv = view->snapshot(volume, snapshot);
+  const auto held = lvm_hold(tools, volume);
+  if (!held) return fail(held.error());
+  const auto lv = held->view.snapshot(volume, snapshot);
   if (!lv) return fail(lv.error());
-  if (lvm_aside(*view, volume.str()).name == snapshot.str()) {
+  if (lvm_aside(held->view, volume.str()).name == snapshot.str()) {
     return fail(Error{Errc::in_use, "a rollback to it is unfinished"}.advise("recover finishes it"));
   }
-  if (auto free = lvm_free(tools, *view, (*lv)->name); !free) return free;
+  if (auto free = lvm_free(tools, held->view, (*lv)->name); !free) return free;
   return lvm_remove_names(tools, {(*lv)->name});
 }
 

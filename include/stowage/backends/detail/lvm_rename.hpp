@@ -71,33 +71,27 @@ Result<void> lvm_rename(const LvmTools<Runner>& tools, const VolumeName& volume,
   const std::string& from = volume.str();
   const std::string& to = target.str();
   if (auto good = lvm_check_length(to); !good) return good;
-  const auto lock = lvm_lock(tools, volume);
-  if (!lock) return fail(lock.error());
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const auto there = view->volume(volume);
-  if (!there) return fail(there.error());
-  const LvmVolume* lv = *there;
+  const auto held = lvm_hold(tools, volume);
+  if (!held) return fail(held.error());
+  const LvmView& view = held->view;
   const auto taken = [&](const std::string& name) {
     return fail(Errc::already_exists, "there is a volume '" + tools.spec(name) + "' already");
   };
-  if (view->report().find(to) != nullptr) return taken(to);
-  if (const auto intent = lvm_intent_in(*view, *lv)) {
-    return fail(Error{Errc::wrong_state, "it is in the middle of: " + intent->verb}.advise("recover finishes it"));
-  }
-  const std::vector<LvmView::Snapshot> snapshots = view->snapshots(from);
+  if (view.report().find(to) != nullptr) return taken(to);
+  if (auto rests = lvm_at_rest(view, from); !rests) return rests;
+  const std::vector<LvmView::Snapshot> snapshots = view.snapshots(from);
   if (auto good = LvmView::undisputed(snapshots); !good) return good;
   for (const LvmView::Snapshot& snapshot : snapshots) {
     const std::string name = lvm_snapshot_lv(to, snapshot.name);
     if (auto good = lvm_check_length(name); !good) return good;
-    if (view->report().find(name) != nullptr) return taken(name);
+    if (view.report().find(name) != nullptr) return taken(name);
   }
-  if (auto free = lvm_free(tools, *view, from); !free) return free;
+  if (auto free = lvm_free(tools, view, from); !free) return free;
   const auto rename = [&] {
     return tools.change("lvrename", {tools.vg(), from, to}, "renaming '" + tools.spec(from) + "'");
   };
   const std::string guest = lvm_guest_tag(from);
-  const bool owned = guest != lvm_guest_tag(to) && lv->tag(guest) == "";
+  const bool owned = guest != lvm_guest_tag(to) && held->lv->tag(guest) == "";
   if (snapshots.empty() && !owned) return rename();
 
   auto marked =

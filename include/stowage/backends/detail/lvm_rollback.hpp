@@ -8,6 +8,9 @@
 // But after that LVM does not know any more what the other snapshots were taken of, and merges none of them. For them a
 // writable copy is made (`next_...`), which takes the volume's name, and keeps its identity in a tag. Between the two
 // renamings the volume is missing for whoever looks with other eyes than ours; recovery goes on behind the first one.
+//
+// LVM merges into an open volume when it is activated next, by whomever. Until then the snapshot is hidden in LVM's
+// lists, and the copy that stands aside tells what is going on.
 
 #include <stowage/backends/detail/lvm_create.hpp>
 #include <stowage/backends/detail/lvm_intent.hpp>
@@ -18,6 +21,9 @@
 
 namespace stowage::detail {
 
+/// What to do with a volume that is open.
+enum class LvmWhenOpen : bool { refuse, wait };
+
 /// LVM has taken the merge down for the next activation: that is now.
 template <CommandRunner Runner>
 Result<void> lvm_run_merge(const LvmTools<Runner>& tools, const std::string& volume) {
@@ -27,9 +33,9 @@ Result<void> lvm_run_merge(const LvmTools<Runner>& tools, const std::string& vol
 
 /// The merge is done: the copy becomes the snapshot. (The volume has kept its tags and permissions in it.)
 template <CommandRunner Runner>
-Result<void> lvm_end_merge(const LvmTools<Runner>& tools, const std::string& volume, const LvmVolume& copy,
+Result<void> lvm_end_merge(const LvmTools<Runner>& tools, const std::string& volume, const std::string& copy,
                            const std::string& snapshot) {
-  return tools.change("lvrename", {tools.vg(), copy.name, lvm_snapshot_lv(volume, snapshot)},
+  return tools.change("lvrename", {tools.vg(), copy, lvm_snapshot_lv(volume, snapshot)},
                       "giving the snapshot its name back");
 }
 
@@ -78,20 +84,16 @@ Result<std::string> lvm_settle_rollback(const LvmTools<Runner>& tools, const Lvm
   if (snapshot != nullptr) {
     if (auto merged = lvm_run_merge(tools, volume); !merged) return fail(std::move(merged.error()));
   }
-  return lvm_end_merge(tools, volume, *aside.snapshot, aside.name).map(said(finished));
+  return lvm_end_merge(tools, volume, aside.snapshot->name, aside.name).map(said(finished));
 }
 
 /// Settles what an earlier rollback of `volume` has left, if it has. `view` is the state behind that.
 template <CommandRunner Runner>
 Result<void> lvm_settle(const LvmTools<Runner>& tools, LvmView& view, const std::string& volume) {
-  for (const LvmIntent& intent : lvm_intents(view)) {
-    if (intent.volume != volume || intent.verb != "rollback") continue;
-    if (auto settled = lvm_settle_rollback(tools, view, volume); !settled) return fail(std::move(settled.error()));
-    auto now = lvm_view(tools);
-    if (!now) return fail(now.error());
-    view = *std::move(now);
-  }
-  return {};
+  const auto intent = lvm_intent_of(view, volume);
+  if (!intent || intent->verb != "rollback") return {};
+  if (auto settled = lvm_settle_rollback(tools, view, volume); !settled) return fail(std::move(settled.error()));
+  return lvm_view(tools).map([&](LvmView&& now) { view = std::move(now); });
 }
 
 /// `lvcreate` of a copy of `snapshot` beside it.
@@ -111,7 +113,7 @@ Result<void> lvm_copy_aside(const LvmTools<Runner>& tools, const LvmVolume& snap
 
 template <CommandRunner Runner>
 Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot, const std::string& volume,
-                       const std::string& name) {
+                       const std::string& name, LvmWhenOpen when_open) {
   const std::string aside = lvm_snapshot_lv(volume, name, lvm_aside_prefix);
   auto copied =
       lvm_copy_aside(tools, snapshot, aside, {"-pr", "-ky"},
@@ -124,49 +126,71 @@ Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot,
     static_cast<void>(tools.change("lvremove", {tools.spec(aside)}, "undoing the rollback"));
     return merged;
   }
+  if (when_open == LvmWhenOpen::refuse) {
+    auto ended = lvm_end_merge(tools, volume, aside, name);
+    if (ended || ended.error().code() != Errc::already_exists) return ended;
+  }
+  // Somebody has opened the volume just now, or it was open: the snapshot still has its name, and waits.
   const auto view = lvm_view(tools);
   if (!view) return fail(view.error());
+  const LvmVolume* waiting = view->report().find(snapshot.name);
+  if (when_open == LvmWhenOpen::wait && waiting != nullptr && waiting->is_merging()) return {};
   return lvm_settle_rollback(tools, *view, volume).map([](const std::string&) {});
 }
 
 template <CommandRunner Runner>
-Result<void> lvm_exchange(const LvmTools<Runner>& tools, const LvmVolume& snapshot, const LvmVolume& volume,
-                          const std::string& name) {
-  const std::string next = lvm_snapshot_lv(volume.name, name, lvm_next_prefix);
-  std::vector<std::string> tags{lvm_tag(lvm_of_tag, volume.name), lvm_tag(lvm_replaces_tag, volume.uuid),
-                                lvm_tag(lvm_id_tag, volume.tag(lvm_id_tag).value_or(volume.uuid))};
+Result<void> lvm_exchange(const LvmTools<Runner>& tools, const LvmView& view, const LvmVolume& snapshot,
+                          const LvmVolume& volume, const std::string& name) {
+  LvmVolume copy;  // as it will be
+  copy.name = lvm_snapshot_lv(volume.name, name, lvm_next_prefix);
+  copy.tags = {lvm_tag(lvm_of_tag, volume.name), lvm_tag(lvm_replaces_tag, volume.uuid),
+               lvm_tag(lvm_id_tag, volume.tag(lvm_id_tag).value_or(volume.uuid))};
   for (const std::string& tag : volume.tags) {
     const bool ours = tag.starts_with("stowage.") && !tag.starts_with(lvm_parent_tag);
-    if (!ours) tags.push_back(tag);
+    if (!ours) copy.tags.push_back(tag);
   }
-  if (auto copied = lvm_copy_aside(tools, snapshot, next, {"-prw", "-ay", "-kn"}, tags); !copied) return copied;
-  auto quiet = tools.change("lvchange", {"--setautoactivation", "n", tools.spec(next)}, "preparing the copy");
-  if (!quiet) return quiet;
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const LvmVolume* copy = view->report().find(next);
-  if (copy == nullptr) return fail(Errc::conflict, "the copy '" + tools.spec(next) + "' has gone");
-  return lvm_end_exchange(tools, *view, volume.name, *copy);
+  if (auto made = lvm_copy_aside(tools, snapshot, copy.name, lvm_as_volume(), copy.tags); !made) return made;
+  return lvm_end_exchange(tools, view, volume.name, copy);
 }
 
 template <CommandRunner Runner>
 Result<void> lvm_roll_back(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
-                           const Work& work) {
+                           const Work& work, LvmWhenOpen when_open) {
   const auto lock = lvm_lock(tools, volume);
   if (!lock) return fail(lock.error());
   auto view = lvm_view(tools);
   if (!view) return fail(view.error());
-  if (auto free = lvm_free(tools, *view, volume.str()); !free) return free;
+  auto free = lvm_free(tools, *view, volume.str());
+  if (!free && when_open == LvmWhenOpen::refuse) return free;
   if (auto settled = lvm_settle(tools, *view, volume.str()); !settled) return settled;
   const auto lv = view->volume(volume);
   if (!lv) return fail(lv.error());
   const auto source = view->snapshot(volume, snapshot);
   if (!source) return fail(source.error());
-  if (auto free = lvm_free(tools, *view, (*source)->name); !free) return free;
+  if (auto closed = lvm_free(tools, *view, (*source)->name); !closed) return closed;
   if (auto room = lvm_admit(tools, (*source)->size); !room) return room;
   if (work.stop.stop_requested()) return fail(Errc::cancelled, "rolling back: stopped before anything was changed");
-  if ((*source)->origin == volume.str()) return lvm_merge(tools, **source, volume.str(), snapshot.str());
-  return lvm_exchange(tools, **source, **lv, snapshot.str());
+  if ((*source)->origin == volume.str()) return lvm_merge(tools, **source, volume.str(), snapshot.str(), when_open);
+  if (!free) {
+    return fail(Error{free.error()}.advise("after the rollback to another snapshot LVM cannot do this one later"));
+  }
+  return lvm_exchange(tools, *view, **source, **lv, snapshot.str());
+}
+
+/// An activation is also what a rollback waits for.
+template <CommandRunner Runner>
+Result<void> lvm_activate_volume(const LvmTools<Runner>& tools, const VolumeName& volume) {
+  auto found = lvm_find(tools, volume);
+  if (!found) return fail(found.error());
+  if (found->lv->active()) return {};
+  const auto waiting = lvm_intent_of(found->view, volume.str());
+  if (!waiting || waiting->verb != "rollback") return lvm_activate(tools, *found->lv);
+  auto held = lvm_hold(tools, volume);
+  if (!held) return fail(held.error());
+  if (auto settled = lvm_settle(tools, held->view, volume.str()); !settled) return settled;
+  const auto lv = held->view.volume(volume);
+  if (!lv) return fail(lv.error());
+  return (*lv)->active() ? Result<void>{} : lvm_activate(tools, **lv);
 }
 
 }  // namespace stowage::detail

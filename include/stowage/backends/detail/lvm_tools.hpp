@@ -25,6 +25,11 @@ inline std::string lvm_mapper_part(std::string_view name) {
   return text;
 }
 
+/// Where device mapper has a volume, or a part of one.
+inline std::string lvm_mapper_name(std::string_view vg, std::string_view name) {
+  return lvm_mapper_part(vg) + "-" + lvm_mapper_part(name);
+}
+
 /// Settings for one call. The filter keeps LVM away from our own volumes and their partitions: in them are the disks of
 /// guests, whose volume groups are none of the host's business. It stands beside the administrator's `global_filter`
 /// and leaves all other devices alone, multipath ones too. The report must look as we ask for it, whatever lvm.conf

@@ -2,15 +2,19 @@
 // Active or not, open or not: what stands between a volume of LVM and its bytes.
 
 #include <sys/types.h>
+#include <algorithm>
 #include <chrono>
-#include <stowage/backends/detail/lvm_holders.hpp>
+#include <optional>
+#include <stowage/backends/detail/lvm_device.hpp>
 #include <stowage/backends/detail/lvm_intent.hpp>
 #include <stowage/backends/detail/lvm_names.hpp>
 #include <stowage/backends/detail/lvm_tools.hpp>
+#include <stowage/core/wait.hpp>
 #include <stowage/io/kernel_device.hpp>
+#include <stowage/io/kernel_files.hpp>
+#include <stowage/io/kernel_users.hpp>
 #include <stowage/volume.hpp>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,6 +26,48 @@ Result<LvmView> lvm_view(const LvmTools<Runner>& tools) {
   return tools.report().map([&](LvmReport report) { return LvmView{std::move(report), tools.config().thinpool}; });
 }
 
+/// A volume, and the report that tells of it.
+struct LvmFound {
+  LvmView view;
+  const LvmVolume* lv = nullptr;
+};
+
+/// Our pool. Errors: not_found.
+template <CommandRunner Runner>
+Result<LvmFound> lvm_find_pool(const LvmTools<Runner>& tools) {
+  auto view = lvm_view(tools);
+  if (!view) return fail(std::move(view.error()));
+  const auto pool = view->pool();
+  if (!pool) return fail(pool.error());
+  return LvmFound{*std::move(view), *pool};
+}
+
+/// A volume of it, or a snapshot of that. Errors: not_found.
+template <CommandRunner Runner, class... Names>
+Result<LvmFound> lvm_find(const LvmTools<Runner>& tools, const Names&... names) {
+  auto view = lvm_view(tools);
+  if (!view) return fail(std::move(view.error()));
+  const auto lv = [&] {
+    if constexpr (sizeof...(names) == 1) return view->volume(names...);
+    if constexpr (sizeof...(names) == 2) return view->snapshot(names...);
+  }();
+  if (!lv) return fail(lv.error());
+  return LvmFound{*std::move(view), *lv};
+}
+
+/// Whether an active volume is one of our pool: its device stands on the pool's. Nothing when it is not active. Costs
+/// no process.
+template <CommandRunner Runner>
+std::optional<bool> lvm_stands_in_pool(const LvmTools<Runner>& tools, const std::string& name) {
+  const auto device = lvm_device_number("/dev/mapper/" + lvm_mapper_name(tools.vg(), name));
+  if (!device) return std::nullopt;
+  const std::string below = "/sys/dev/block/" + number_text(*device) + "/slaves";
+  const std::string pool = lvm_mapper_name(tools.vg(), tools.config().thinpool) + "-tpool";
+  const std::vector<std::string> devices = names_in(below);
+  return std::any_of(devices.begin(), devices.end(),
+                     [&](const std::string& one) { return attribute(path_of(below, one) + "/dm/name") == pool; });
+}
+
 /// `vg/a`, `vg/b` ... behind the arguments of a tool.
 template <CommandRunner Runner>
 std::vector<std::string> lvm_with(const LvmTools<Runner>& tools, std::vector<std::string> arguments,
@@ -30,18 +76,30 @@ std::vector<std::string> lvm_with(const LvmTools<Runner>& tools, std::vector<std
   return arguments;
 }
 
-/// Activates what is inactive, with -K: snapshots and templates have the flag that lets others skip them. Then looks
-/// whether it is active. Errors: unavailable.
+/// Activates what is inactive, with -K: volumes, snapshots and templates have the flag that lets others skip them. Then
+/// looks whether it is active: lvm.conf may forbid it, and nobody says so. Errors: unavailable.
 template <CommandRunner Runner>
-Result<void> lvm_activate(const LvmTools<Runner>& tools, const std::string& name) {
-  const std::string doing = "activating '" + tools.spec(name) + "'";
-  if (auto done = tools.change("lvchange", {"-ay", "-K", tools.spec(name)}, doing); !done) return done;
+Result<void> lvm_activate(const LvmTools<Runner>& tools, const LvmVolume& lv) {
+  const std::string doing = "activating '" + tools.spec(lv.name) + "'";
+  if (auto done = tools.change("lvchange", {"-ay", "-K", tools.spec(lv.name)}, doing); !done) return done;
+  const auto device = lvm_device_number("/dev/mapper/" + lvm_mapper_name(lv.vg, lv.name));
+  if (device && lvm_uuid_of(*device).starts_with(lvm_device_uuid(lv))) return {};  // of a pool it has an end of its own
   const auto view = lvm_view(tools);
   if (!view) return fail(view.error());
-  const LvmVolume* lv = view->report().find(name);
-  if (lv != nullptr && lv->active()) return {};
+  const LvmVolume* now = view->report().find(lv.name);
+  if (now != nullptr && now->active()) return {};
   return fail(Error{Errc::unavailable, doing + ": lvchange found nothing wrong, but it is not active"}.advise(
       "look at activation/volume_list and auto_activation_volume_list in lvm.conf"));
+}
+
+/// Who uses volumes, or devices that stand on them.
+template <CommandRunner Runner>
+std::vector<std::string> lvm_users(const LvmTools<Runner>& tools, const std::vector<std::string>& names) {
+  std::vector<std::string> devices;
+  for (const std::string& name : names) {
+    if (auto device = block_name({}, tools.device(name)); !device.empty()) devices.push_back(std::move(device));
+  }
+  return device_users({}, devices);
 }
 
 template <CommandRunner Runner>
@@ -49,20 +107,14 @@ Result<void> lvm_deactivate(const LvmTools<Runner>& tools, const std::vector<std
   if (names.empty()) return {};
   auto done = tools.change("lvchange", lvm_with(tools, {"-an"}, names), "deactivating '" + names.front() + "'");
   if (done || done.error().code() != Errc::in_use) return done;
-  std::string who;
-  for (const std::string& name : names) {
-    if (const auto device = lvm_device_number(tools.device(name))) who += lvm_holders(*device);
-  }
-  if (who.empty()) return done;
-  return fail(Errc::in_use, "'" + names.front() + "' is open: " + who, done.error().native());
+  const std::vector<std::string> users = lvm_users(tools, names);
+  if (users.empty()) return done;
+  return fail(Errc::in_use, "'" + tools.spec(names.front()) + "' is " + in_use_by(users), done.error().native());
 }
 
 template <CommandRunner Runner>
 tl::unexpected<Error> lvm_in_use(const LvmTools<Runner>& tools, const std::string& name) {
-  const auto device = lvm_device_number(tools.device(name));
-  const std::string who = device ? lvm_holders(*device) : std::string{};
-  return fail(Errc::in_use,
-              "'" + tools.spec(name) + "' is open" + (who.empty() ? ", nobody can tell by whom" : ": " + who));
+  return fail(Errc::in_use, "'" + tools.spec(name) + "' is " + in_use_by(lvm_users(tools, {name})));
 }
 
 /// Nobody has the volume open that `view` tells of; one that is not there nobody has. udev looks into a device that was
@@ -70,29 +122,20 @@ tl::unexpected<Error> lvm_in_use(const LvmTools<Runner>& tools, const std::strin
 template <CommandRunner Runner>
 Result<void> lvm_free(const LvmTools<Runner>& tools, const LvmView& view, const std::string& name) {
   constexpr std::chrono::milliseconds patience{3000};
-  constexpr std::chrono::milliseconds pause{50};
-  const auto deadline = std::chrono::steady_clock::now() + patience;
   const LvmVolume* lv = view.report().find(name);
-  bool open = lv != nullptr && lv->open();
-  while (open) {
-    const auto device = lvm_device_number(tools.device(name));
-    const bool known = device && !lvm_holders(*device).empty();
-    if (known || std::chrono::steady_clock::now() >= deadline) return lvm_in_use(tools, name);
-    std::this_thread::sleep_for(pause);
-    const auto now = lvm_view(tools);
-    if (!now) return fail(now.error());
-    lv = now->report().find(name);
-    open = lv != nullptr && lv->open();
-  }
-  return {};
+  if (lv == nullptr || !lv->open()) return {};
+  const std::string path = tools.device(name);
+  const auto settled = [&] { return !lvm_is_open(path).value_or(false) || !lvm_users(tools, {name}).empty(); };
+  static_cast<void>(wait_until(settled, std::chrono::steady_clock::now() + patience, tools.options().stop));
+  if (!lvm_is_open(path).value_or(true)) return {};
+  return lvm_in_use(tools, name);
 }
 
 /// The device of `lv` under its name is that volume and no other.
 /// Errors: identity_changed.
 inline Result<void> lvm_check_identity(const LvmVolume& lv, ::dev_t device) {
-  std::string wanted = "LVM-";
-  for (const char c : lv.vg_uuid + lv.uuid) wanted.append(c == '-' ? "" : std::string_view{&c, 1});
-  const std::string found = lvm_kernel_uuid(device);
+  const std::string wanted = lvm_device_uuid(lv);
+  const std::string found = lvm_uuid_of(device);
   if (found == wanted) return {};
   return fail(Error{Errc::identity_changed, "/dev/" + lv.vg + "/" + lv.name + " is not the volume of this name: '" +
                                                 found + "', expected '" + wanted + "'"}
@@ -103,7 +146,7 @@ inline Result<void> lvm_check_identity(const LvmVolume& lv, ::dev_t device) {
 template <CommandRunner Runner>
 Result<KernelDevice> lvm_open(const LvmTools<Runner>& tools, const LvmVolume& lv, Access access) {
   if (!lv.active()) {
-    if (auto active = lvm_activate(tools, lv.name); !active) return fail(std::move(active.error()));
+    if (auto active = lvm_activate(tools, lv); !active) return fail(std::move(active.error()));
   }
   const std::string path = tools.device(lv.name);
   auto device = KernelDevice::open(path, access, tools.spec(lv.name));
@@ -117,43 +160,25 @@ Result<KernelDevice> lvm_open(const LvmTools<Runner>& tools, const LvmVolume& lv
 
 template <CommandRunner Runner>
 Result<KernelDevice> lvm_open_volume(const LvmTools<Runner>& tools, const VolumeName& volume, Access access) {
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const auto lv = view->volume(volume);
-  if (!lv) return fail(lv.error());
-  return lvm_open(tools, **lv, access);
+  return lvm_find(tools, volume).and_then([&](const LvmFound& found) { return lvm_open(tools, *found.lv, access); });
 }
 
 template <CommandRunner Runner>
 Result<KernelDevice> lvm_open_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume,
                                        const SnapshotName& snapshot) {
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const auto lv = view->snapshot(volume, snapshot);
-  if (!lv) return fail(lv.error());
-  return lvm_open(tools, **lv, Access::read_only);
-}
-
-template <CommandRunner Runner>
-Result<void> lvm_activate_volume(const LvmTools<Runner>& tools, const VolumeName& volume) {
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const auto lv = view->volume(volume);
-  if (!lv) return fail(lv.error());
-  if ((*lv)->active()) return {};
-  return lvm_activate(tools, volume.str());
+  return lvm_find(tools, volume, snapshot).and_then([&](const LvmFound& found) {
+    return lvm_open(tools, *found.lv, Access::read_only);
+  });
 }
 
 /// The volume, and those of its snapshots that somebody has looked into.
 template <CommandRunner Runner>
 Result<void> lvm_deactivate_volume(const LvmTools<Runner>& tools, const VolumeName& volume) {
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const auto lv = view->volume(volume);
-  if (!lv) return fail(lv.error());
+  const auto found = lvm_find(tools, volume);
+  if (!found) return fail(found.error());
   std::vector<std::string> active;
-  if ((*lv)->active()) active.push_back(volume.str());
-  for (const LvmView::Snapshot& snapshot : view->snapshots(volume.str())) {
+  if (found->lv->active()) active.push_back(volume.str());
+  for (const LvmView::Snapshot& snapshot : found->view.snapshots(volume.str())) {
     if (snapshot.lv->active() && snapshot.owners.size() == 1) active.push_back(snapshot.lv->name);
   }
   return lvm_deactivate(tools, active);
@@ -162,31 +187,24 @@ Result<void> lvm_deactivate_volume(const LvmTools<Runner>& tools, const VolumeNa
 /// The pool itself: while it is inactive, LVM does not tell how full it is.
 template <CommandRunner Runner>
 Result<void> lvm_activate_pool(const LvmTools<Runner>& tools) {
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const auto pool = view->pool();
+  const auto pool = lvm_find_pool(tools);
   if (!pool) return fail(pool.error());
-  if ((*pool)->active()) return {};
-  return lvm_activate(tools, tools.config().thinpool);
+  if (pool->lv->active()) return {};
+  return lvm_activate(tools, *pool->lv);
 }
 
 /// The pool and its volumes, and nothing else of the volume group. Errors: in_use, and then nothing was deactivated.
 template <CommandRunner Runner>
 Result<void> lvm_deactivate_pool(const LvmTools<Runner>& tools) {
-  const auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  const auto pool = view->pool();
+  const auto pool = lvm_find_pool(tools);
   if (!pool) return fail(pool.error());
   std::vector<std::string> active;
-  for (const LvmVolume& lv : view->report().volumes) {
-    if (!view->ours(lv) || !lv.active() || lv.hidden) continue;
-    if (lv.open()) {
-      const auto device = lvm_device_number(tools.device(lv.name));
-      if (!device || !lvm_holders(*device).empty()) return lvm_in_use(tools, lv.name);
-    }
+  for (const LvmVolume& lv : pool->view.report().volumes) {
+    if (!pool->view.ours(lv) || !lv.active() || lv.hidden) continue;
+    if (auto free = lvm_free(tools, pool->view, lv.name); !free) return free;
     active.push_back(lv.name);
   }
-  if ((*pool)->active()) active.push_back((*pool)->name);
+  if (pool->lv->active()) active.push_back(pool->lv->name);
   return lvm_deactivate(tools, active);
 }
 

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <optional>
@@ -12,12 +13,12 @@
 #include <stowage/backends/detail/open_iscsi_sysfs.hpp>
 #include <stowage/backends/detail/open_iscsi_text.hpp>
 #include <stowage/backends/detail/open_iscsi_tool.hpp>
-#include <stowage/backends/detail/open_iscsi_users.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/ids.hpp>
+#include <stowage/core/wait.hpp>
+#include <stowage/io/kernel_users.hpp>
 #include <stowage/storage_config.hpp>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -72,20 +73,16 @@ class OpenIscsiLogin {
     std::vector<std::string> maps;
     std::string in_use;
     for (const KernelLun& lun : group_luns(host_, before)) {
-      DeviceUsers users{host_};
-      for (const std::string& device : lun.devices()) users.add_holders_and_mounts(device);
-      users.add_openers();
-      if (!users.list().empty()) {
-        in_use += (in_use.empty() ? "" : "; ") + ("LUN " + lun.str() + " by ") + joined(users.list());
-      }
-      if (!lun.multipath.empty()) maps.push_back(attribute(host_.sysfs + "/block/" + lun.multipath + "/dm/name"));
+      const std::vector<std::string> users = device_users(host_.kernel, lun.devices());
+      if (!users.empty()) in_use += (in_use.empty() ? "LUN " : "; LUN ") + lun.str() + " is " + in_use_by(users);
+      if (!lun.multipath.empty()) maps.push_back(attribute(host_.kernel.sys + "/block/" + lun.multipath + "/dm/name"));
     }
-    if (!in_use.empty()) return fail(Error{Errc::in_use, "in use: " + in_use}.advise("end these users first"));
+    if (!in_use.empty()) return fail(Error{Errc::in_use, in_use}.advise("end these users first"));
     for (const std::string& map : maps) {
       if (auto done = tool_.flush_multipath(map); !done) return done;
     }
     for (const KernelSession& session : before) {
-      if (auto done = tool_.logout(session); !done) return done;
+      if (auto done = log_out(session); !done) return done;
     }
     if (sessions().empty()) return {};
     return fail(Errc::outcome_unknown, "iscsiadm logged out, but sessions are left");
@@ -177,6 +174,21 @@ class OpenIscsiLogin {
     return prepare_records(host_, target_, *chap);
   }
 
+  /// iscsid cannot end a session that it is about to bring back, as it does with all of them when it was started anew
+  /// (32: not connected): that is waited for.
+  Result<void> log_out(const KernelSession& session) const {
+    auto done = tool_.logout(session);
+    if (done || done.error().native().value() != 32) return done;
+    const auto settled = poll_until([&] {
+      const auto now = sessions();
+      const auto same = [&](const KernelSession& s) { return s.number == session.number; };
+      const auto found = std::find_if(now.begin(), now.end(), same);
+      return found == now.end() || found->up();
+    });
+    if (!settled) return fail(settled.error());
+    return *settled ? tool_.logout(session) : done;
+  }
+
   Result<void> rescan_sessions() const {
     rescanned();
     for (const KernelSession& session : sessions()) {
@@ -201,10 +213,7 @@ class OpenIscsiLogin {
         });
         const bool ours = path.session_up && disk.is_disk && !disk.name.empty() && lun.multipath.empty();
         if (!ours || (!gone && !other)) continue;
-        DeviceUsers users{host_};
-        users.add_holders_and_mounts(disk.name);
-        users.add_openers();
-        if (!users.list().empty()) continue;
+        if (!device_users(host_.kernel, std::array{disk.name}).empty()) continue;
         const auto forgotten = write_attribute(disk.folder + "/delete", "1\n", options_.timeout);
         replaced = replaced || (forgotten && other);
       }
@@ -215,13 +224,9 @@ class OpenIscsiLogin {
   /// Calls `done` until it says yes. False: the time was over.
   template <class Done>
   [[nodiscard]] Result<bool> poll_until(Done done) const {
-    const auto deadline = Clock::now() + options_.timeout;
-    while (!done()) {
-      if (options_.stop.stop_requested()) return fail(Errc::cancelled, "stopped by the caller");
-      if (Clock::now() >= deadline) return false;
-      std::this_thread::sleep_for(std::chrono::milliseconds{20});
-    }
-    return true;
+    const Waited waited = wait_until(std::move(done), Clock::now() + options_.timeout, options_.stop);
+    if (waited == Waited::stopped) return fail(Errc::cancelled, "stopped by the caller");
+    return waited == Waited::done;
   }
   [[nodiscard]] bool udev_works() const { return ::access(host_.udev_queue.c_str(), F_OK) == 0; }
   [[nodiscard]] Result<void> wait_for_udev() const {

@@ -9,6 +9,7 @@
 #include <stowage/backends/detail/open_iscsi_text.hpp>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/error.hpp>
+#include <stowage/io/kernel_files.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -19,8 +20,8 @@ namespace stowage::detail {
 /// The device that multipath has made of a path, "dm-0"; empty when there is none. LVM and md also hold disks, but they
 /// are users of a LUN, not the LUN.
 inline std::string multipath_of(const OpenIscsiHost& host, const std::string& disk) {
-  for (const std::string& holder : names_in(host.sysfs + "/block/" + disk + "/holders")) {
-    if (attribute(host.sysfs + "/block/" + holder + "/dm/uuid").starts_with("mpath-")) return holder;
+  for (const std::string& holder : names_in(host.kernel.sys + "/block/" + disk + "/holders")) {
+    if (attribute(host.kernel.sys + "/block/" + holder + "/dm/uuid").starts_with("mpath-")) return holder;
   }
   return {};
 }

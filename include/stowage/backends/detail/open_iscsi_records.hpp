@@ -17,6 +17,7 @@
 #include <stowage/core/error.hpp>
 #include <stowage/core/handle.hpp>
 #include <stowage/core/text.hpp>
+#include <stowage/io/kernel_files.hpp>
 #include <string>
 #include <string_view>
 #include <utility>

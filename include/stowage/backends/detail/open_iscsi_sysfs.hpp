@@ -1,11 +1,9 @@
 #pragma once
 // What the kernel knows of iSCSI sessions and of the disks behind them, out of sysfs.
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <unistd.h>
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
@@ -19,6 +17,7 @@
 #include <stowage/core/error.hpp>
 #include <stowage/core/handle.hpp>
 #include <stowage/core/net.hpp>
+#include <stowage/io/kernel_files.hpp>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -30,9 +29,7 @@ namespace stowage::detail {
 
 /// Where this host keeps things. Tests put a folder of their own in place of each.
 struct OpenIscsiHost {
-  std::string sysfs = "/sys";
-  std::string proc = "/proc";
-  std::string dev = "/dev";
+  KernelTree kernel;
   std::string by_id = "/dev/disk/by-id";
   std::string udev_queue = "/run/udev/queue";  ///< there as long as udev has work to do
   /// open-iscsi's folder: the first one that has node records.
@@ -40,53 +37,6 @@ struct OpenIscsiHost {
   std::vector<std::string> iscsiadm{"/usr/sbin/iscsiadm", "/usr/bin/iscsiadm", "/sbin/iscsiadm", "/bin/iscsiadm"};
   std::vector<std::string> multipath{"/usr/sbin/multipath", "/sbin/multipath"};
 };
-
-/// `folder/name`.
-inline std::string path_of(std::string_view folder, std::string_view name) {
-  return std::string{folder}.append("/").append(name);
-}
-
-/// The names in a folder, sorted; none when it is not there.
-inline std::vector<std::string> names_in(const std::string& folder) {
-  std::vector<std::string> names;
-  const Handle<::DIR, &::closedir> open{::opendir(folder.c_str())};
-  if (!open) return names;
-  while (const ::dirent* entry = ::readdir(open.get())) {  // NOLINT(concurrency-mt-unsafe): the stream is ours alone
-    const std::string_view name = static_cast<const char*>(entry->d_name);
-    if (name != "." && name != "..") names.emplace_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-/// The bytes of an attribute; none when it is not there or cannot be read.
-inline std::string read_attribute(const std::string& path) {
-  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  std::string bytes;
-  std::array<char, 4096> part{};
-  while (file) {
-    const ::ssize_t length = ::read(file.get(), part.data(), part.size());
-    if (length <= 0) break;
-    bytes.append(part.data(), static_cast<std::size_t>(length));
-  }
-  return bytes;
-}
-
-/// The text of an attribute, without the end of its line.
-inline std::string attribute(const std::string& path) {
-  std::string text = read_attribute(path);
-  while (!text.empty() && is_space(text.back())) text.pop_back();
-  return text;
-}
-
-/// The last part of where a link leads; empty when it is no link.
-inline std::string link_name(const std::string& path) {
-  std::array<char, 4096> to{};
-  const ::ssize_t length = ::readlink(path.c_str(), to.data(), to.size());
-  if (length <= 0) return {};
-  const std::string_view text{to.data(), static_cast<std::size_t>(length)};
-  return std::string{text.substr(text.rfind('/') + 1)};
-}
 
 /// Writes to an attribute that makes the kernel ask the target. While a session is lost such a write sleeps where no
 /// signal wakes it; so it is done in a thread that is left behind when the time is over.
@@ -151,7 +101,7 @@ struct KernelSession {
 };
 
 inline Bytes block_size_of(const OpenIscsiHost& host, const std::string& device) {
-  const std::string sectors = attribute(host.sysfs + "/block/" + device + "/size");
+  const std::string sectors = attribute(host.kernel.sys + "/block/" + device + "/size");
   std::uint64_t number = 0;
   if (!all_digits(sectors) || sectors.size() > 16) return Bytes{};
   for (const char c : sectors) number = number * 10 + static_cast<std::uint64_t>(c - '0');
@@ -175,7 +125,7 @@ inline KernelDisk read_disk(const OpenIscsiHost& host, const std::string& folder
   if (const auto names = names_in(folder + "/block"); !names.empty()) {
     disk.name = names.front();
     disk.size = block_size_of(host, disk.name);
-    disk.read_only = attribute(host.sysfs + "/block/" + disk.name + "/ro") == "1";
+    disk.read_only = attribute(host.kernel.sys + "/block/" + disk.name + "/ro") == "1";
   }
   return disk;
 }
@@ -196,7 +146,7 @@ inline std::string portal_of_session(const std::string& folder) {
 /// The sessions of a target, whatever carries them (tcp, iser, an offload card), by number.
 inline std::vector<KernelSession> read_sessions(const OpenIscsiHost& host, const std::string& target) {
   std::vector<KernelSession> sessions;
-  const std::string all = host.sysfs + "/class/iscsi_session";
+  const std::string all = host.kernel.sys + "/class/iscsi_session";
   for (const std::string& name : names_in(all)) {
     const std::string about = path_of(all, name);
     if (!name.starts_with("session") || attribute(path_of(about, "targetname")) != target) continue;
@@ -229,7 +179,7 @@ inline std::vector<ByIdLink> read_by_id(const OpenIscsiHost& host) {
 /// Whether somebody listens where iscsiadm calls iscsid: the daemon, or systemd that would start it. Asking the table
 /// of sockets starts nobody.
 inline bool iscsid_listens(const OpenIscsiHost& host) {
-  return read_attribute(host.proc + "/net/unix").find("@ISCSIADM_ABSTRACT_NAMESPACE") != std::string::npos;
+  return read_attribute(host.kernel.proc + "/net/unix").find("@ISCSIADM_ABSTRACT_NAMESPACE") != std::string::npos;
 }
 
 }  // namespace stowage::detail

@@ -1,6 +1,6 @@
 #pragma once
 // Texts of the OpenIscsi backend: what iscsiadm prints and what its exit statuses mean, node records, names of sysfs
-// and of /dev/disk/by-id, tables of mounts. Pure functions: they believe nothing, and leave out what they do not know.
+// and of /dev/disk/by-id. Pure functions: they believe nothing, and leave out what they do not know.
 
 #include <arpa/inet.h>
 #include <algorithm>
@@ -17,29 +17,6 @@
 #include <vector>
 
 namespace stowage::detail {
-
-template <class Each>
-void for_each_line(std::string_view text, Each each) {
-  while (!text.empty()) {
-    const std::size_t end = text.find('\n');
-    each(text.substr(0, end));
-    text.remove_prefix(end == text.npos ? text.size() : end + 1);
-  }
-}
-
-/// The words of a line, at most as many as `most` asks for: the rest is not looked at.
-inline std::vector<std::string_view> words_of(std::string_view line, std::size_t most = 16) {
-  std::vector<std::string_view> words;
-  while (words.size() < most) {
-    while (!line.empty() && is_space(line.front())) line.remove_prefix(1);
-    if (line.empty()) break;
-    std::size_t length = 0;
-    while (length < line.size() && !is_space(line[length])) ++length;
-    words.push_back(line.substr(0, length));
-    line.remove_prefix(length);
-  }
-  return words;
-}
 
 /// A target at a portal.
 struct IscsiRecord {
@@ -207,26 +184,6 @@ inline LunName split_lun_name(const std::string& volume) {
   std::size_t dot = volume.find('.');
   for (int more = 0; more < 2; ++more) dot = volume.find('.', dot + 1);
   return {volume.substr(0, dot), volume.substr(dot + 1)};
-}
-
-/// Where the block device `number` ("8:16") is mounted, by /proc/self/mountinfo (proc(5)).
-inline std::vector<std::string> mounts_of(std::string_view mountinfo, std::string_view number) {
-  std::vector<std::string> mounts;
-  for_each_line(mountinfo, [&](std::string_view line) {
-    const auto words = words_of(line, 5);
-    if (words.size() == 5 && words[2] == number) mounts.emplace_back(words[4]);
-  });
-  return mounts;
-}
-
-/// Whether `path` is a swap area, by /proc/swaps.
-inline bool is_swap(std::string_view swaps, std::string_view path) {
-  bool found = false;
-  for_each_line(swaps, [&](std::string_view line) {
-    const auto words = words_of(line, 1);
-    found = found || (!words.empty() && words[0] == path);
-  });
-  return found;
 }
 
 }  // namespace stowage::detail

@@ -96,7 +96,7 @@ inline Error krbd_explain(const RbdPool& pool, const VolumeName& volume, Error e
 
 /// Maps the image, unless it is mapped.
 inline Result<void> krbd_activate(const RbdPoolPtr& pool, const VolumeName& volume) {
-  const KrbdTree tree;
+  const KernelTree tree;
   const PosixRunner runner;
   const OpenOptions& options = pool->options;
   const auto entry = rbd_find_entry(*pool, volume);
@@ -118,7 +118,7 @@ inline Result<void> krbd_activate(const RbdPoolPtr& pool, const VolumeName& volu
 /// Unmaps the image if it is mapped, whoever mapped it: containers are, also without krbd.
 inline Result<void> krbd_deactivate(const RbdPool& pool, const VolumeName& volume) {
   return krbd_identity(pool, volume).and_then([&](const KrbdIdentity& image) {
-    return krbd_unmap(PosixRunner{}, KrbdTree{}, image, pool.options);
+    return krbd_unmap(PosixRunner{}, KernelTree{}, image, pool.options);
   });
 }
 

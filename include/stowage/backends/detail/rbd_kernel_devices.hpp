@@ -1,30 +1,19 @@
 #pragma once
 // What the kernel has mapped, as sysfs tells: no tool, no monitor, no waiting.
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <sys/stat.h>
-#include <unistd.h>
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
 #include <stowage/backends/detail/rbd_text.hpp>
-#include <stowage/core/handle.hpp>
 #include <stowage/core/text.hpp>
+#include <stowage/io/kernel_files.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace stowage::detail {
-
-/// Where the kernel shows itself. Tests have one of their own.
-struct KrbdTree {
-  std::string sys = "/sys";
-  std::string dev = "/dev";
-  std::string proc = "/proc";
-};
 
 /// The whole name of an image. Two clusters may have the same pool and image names.
 struct KrbdIdentity {
@@ -47,50 +36,24 @@ struct KrbdDevice {
   [[nodiscard]] std::string name() const { return "rbd" + std::to_string(number); }
 };
 
-/// The first line of a file of the kernel; nothing when it is not there.
-inline std::optional<std::string> krbd_line(const std::string& path) {
-  const Fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
-  if (!file) return {};
-  std::array<char, 4096> text{};  // a page: sysfs has no more
-  const ::ssize_t length = ::read(file.get(), text.data(), text.size());
-  if (length < 0) return {};
-  const std::string_view all{text.data(), static_cast<std::size_t>(length)};
-  return std::string{all.substr(0, all.find('\n'))};
-}
-
-/// The names in a folder that begin with `prefix`, sorted; none when it is not there.
-inline std::vector<std::string> krbd_names(const std::string& folder, std::string_view prefix = {}) {
-  std::vector<std::string> names;
-  const Handle<::DIR, &::closedir> open{::opendir(folder.c_str())};
-  if (!open) return names;
-  while (const ::dirent* entry = ::readdir(open.get())) {  // NOLINT(concurrency-mt-unsafe): the stream is ours
-    const std::string_view name{entry->d_name};
-    if (name != "." && name != ".." && name.starts_with(prefix)) names.emplace_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
 /// One mapping. None when it went while we looked.
-inline std::optional<KrbdDevice> krbd_read_device(const KrbdTree& tree, const std::string& number) {
+inline std::optional<KrbdDevice> krbd_read_device(const KernelTree& tree, const std::string& number) {
   const std::string folder = tree.sys + "/devices/rbd/" + number + "/";
-  const auto fsid = krbd_line(folder + "cluster_fsid");
-  const auto pool = krbd_line(folder + "pool");
-  const auto image = krbd_line(folder + "name");
-  const auto snapshot = krbd_line(folder + "current_snap");
-  if (!fsid || !pool || !image || !snapshot) return {};
+  const std::string snapshot = attribute(folder + "current_snap");
   KrbdDevice device;
   device.number = std::strtoull(number.c_str(), nullptr, 10);
-  device.identity = {*fsid, *pool, krbd_line(folder + "pool_ns").value_or(""), *image,
-                     *snapshot == "-" ? std::string{} : *snapshot};
-  device.image_id = krbd_line(folder + "image_id").value_or("");
+  device.identity = {attribute(folder + "cluster_fsid"), attribute(folder + "pool"), attribute(folder + "pool_ns"),
+                     attribute(folder + "name"), snapshot == "-" ? std::string{} : snapshot};
+  device.image_id = attribute(folder + "image_id");
+  const KrbdIdentity& found = device.identity;
+  if (found.fsid.empty() || found.pool.empty() || found.image.empty() || snapshot.empty()) return {};
   return device;
 }
 
 /// The devices that an image is mapped to, the oldest first: rarely more than one.
-inline std::vector<KrbdDevice> krbd_find(const KrbdTree& tree, const KrbdIdentity& wanted) {
+inline std::vector<KrbdDevice> krbd_find(const KernelTree& tree, const KrbdIdentity& wanted) {
   std::vector<KrbdDevice> found;
-  for (const std::string& number : krbd_names(tree.sys + "/devices/rbd")) {
+  for (const std::string& number : names_in(tree.sys + "/devices/rbd")) {
     if (!all_digits(number)) continue;
     if (auto device = krbd_read_device(tree, number); device && device->identity == wanted) {
       found.push_back(*std::move(device));
@@ -102,7 +65,7 @@ inline std::vector<KrbdDevice> krbd_find(const KrbdTree& tree, const KrbdIdentit
 
 /// The path of a mapped image. A link of udev's counts only when it leads to this very device: that of `/dev/rbd` may
 /// be of another cluster, and without Proxmox VE's rule there is no `/dev/rbd-pve`.
-inline std::string krbd_device_path(const KrbdTree& tree, const KrbdDevice& device) {
+inline std::string krbd_device_path(const KernelTree& tree, const KrbdDevice& device) {
   std::string node = tree.dev + "/" + device.name();
   struct ::stat real {};
   if (::stat(node.c_str(), &real) != 0) return node;

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -13,11 +14,11 @@
 #include <stop_token>
 #include <stowage/backends/detail/rbd_connection.hpp>
 #include <stowage/backends/detail/rbd_kernel_devices.hpp>
-#include <stowage/backends/detail/rbd_kernel_users.hpp>
+#include <stowage/core/wait.hpp>
+#include <stowage/io/kernel_users.hpp>
 #include <stowage/process/command.hpp>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -96,7 +97,7 @@ inline Error krbd_tool_error(const CommandOutput& output, const std::string& doi
 /// The bus of the kernel module, which is loaded if need be.
 /// Errors: unavailable (the kernel has no such module).
 template <CommandRunner Runner>
-Result<void> krbd_load(const Runner& runner, const KrbdTree& tree, const OpenOptions& options) {
+Result<void> krbd_load(const Runner& runner, const KernelTree& tree, const OpenOptions& options) {
   const std::string bus = tree.sys + "/bus/rbd";
   if (::access(bus.c_str(), F_OK) == 0) return {};
   const auto loaded = runner.run({.argv = {"/sbin/modprobe", "rbd"}, .timeout = options.timeout, .stop = options.stop});
@@ -109,14 +110,14 @@ Result<void> krbd_load(const Runner& runner, const KrbdTree& tree, const OpenOpt
 }
 
 /// The features that this kernel can serve; all, where it does not say.
-inline std::uint64_t krbd_supported_features(const KrbdTree& tree) {
-  const auto text = krbd_line(tree.sys + "/bus/rbd/supported_features");
-  return text ? std::strtoull(text->c_str(), nullptr, 16) : ~std::uint64_t{0};
+inline std::uint64_t krbd_supported_features(const KernelTree& tree) {
+  const std::string text = attribute(tree.sys + "/bus/rbd/supported_features");
+  return text.empty() ? ~std::uint64_t{0} : std::strtoull(text.c_str(), nullptr, 16);
 }
 
 /// One at a time maps or unmaps an image on this host: held while it lives, by whichever program, and gone with it.
 /// The locked byte of /sys/bus/rbd/add stands for the image, so that images do not wait for each other.
-inline Result<Fd> krbd_lock(const KrbdTree& tree, const KrbdIdentity& image, const OpenOptions& options) {
+inline Result<Fd> krbd_lock(const KernelTree& tree, const KrbdIdentity& image, const OpenOptions& options) {
   const std::string path = tree.sys + "/bus/rbd/add";
   Fd file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
   if (!file) {
@@ -129,24 +130,26 @@ inline Result<Fd> krbd_lock(const KrbdTree& tree, const KrbdIdentity& image, con
   byte.l_type = F_WRLCK;
   byte.l_start = static_cast<::off_t>(std::hash<std::string>{}(image.fsid + "/" + image.spec()) >> 2U);
   byte.l_len = 1;
-  for (const auto deadline = std::chrono::steady_clock::now() + options.timeout;;) {
-    if (::fcntl(file.get(), F_OFD_SETLK, &byte) == 0) return file;
-    if (errno != EAGAIN && errno != EACCES && errno != EINTR) {
-      return fail(Errc::backend_failed, "locking '" + path + "'", native_errno(errno));
-    }
-    if (options.stop.stop_requested()) return fail(Errc::cancelled, "stopped while another program maps the image");
-    if (std::chrono::steady_clock::now() >= deadline) {
+  int error = 0;
+  const auto locked_or_broken = [&] {
+    error = ::fcntl(file.get(), F_OFD_SETLK, &byte) == 0 ? 0 : errno;
+    return error != EAGAIN && error != EACCES && error != EINTR;
+  };
+  switch (wait_until(locked_or_broken, std::chrono::steady_clock::now() + options.timeout, options.stop)) {
+    case Waited::stopped: return fail(Errc::cancelled, "stopped while another program maps the image");
+    case Waited::timed_out:
       return fail(Errc::timed_out, "another program has been mapping or unmapping '" + image.spec() + "' for " +
                                        std::to_string(options.timeout.count()) + " ms");
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds{20});
+    case Waited::done: break;
   }
+  if (error != 0) return fail(Errc::backend_failed, "locking '" + path + "'", native_errno(error));
+  return file;
 }
 
 /// Maps an image that is not mapped. Pre: the caller holds its lock.
 /// Errors: those of `rbd map`; timed_out, when it hung and nothing was mapped; backend_failed, when it lied.
 template <CommandRunner Runner>
-Result<KrbdDevice> krbd_map(const Runner& runner, const KrbdTree& tree, const RbdAccess& access,
+Result<KrbdDevice> krbd_map(const Runner& runner, const KernelTree& tree, const RbdAccess& access,
                             const KrbdIdentity& image, const OpenOptions& options) {
   const std::string doing = "mapping '" + image.spec() + "'";
   auto output = runner.run(krbd_map_command(access, image, options));
@@ -159,36 +162,29 @@ Result<KrbdDevice> krbd_map(const Runner& runner, const KrbdTree& tree, const Rb
 
 /// Waits for the node of a mapped image; udev's links come with it or are not needed.
 /// Errors: timed_out.
-inline Result<void> krbd_wait_for_node(const KrbdTree& tree, const KrbdDevice& device, const OpenOptions& options) {
+inline Result<void> krbd_wait_for_node(const KernelTree& tree, const KrbdDevice& device, const OpenOptions& options) {
   const std::string node = tree.dev + "/" + device.name();
-  for (const auto deadline = std::chrono::steady_clock::now() + options.timeout;;) {
-    if (::access(node.c_str(), F_OK) == 0) return {};
-    if (options.stop.stop_requested()) return fail(Errc::cancelled, "stopped while waiting for '" + node + "'");
-    if (std::chrono::steady_clock::now() >= deadline) {
-      return fail(Error{Errc::timed_out, "'" + device.identity.spec() + "' is mapped, but '" + node +
-                                             "' did not appear within " + std::to_string(options.timeout.count()) +
-                                             " ms"}
-                      .advise("is /dev a devtmpfs, or does udevd run?"));
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds{10});
-  }
+  const auto there = [&] { return ::access(node.c_str(), F_OK) == 0; };
+  const Waited waited = wait_until(there, std::chrono::steady_clock::now() + options.timeout, options.stop);
+  if (waited == Waited::done) return {};
+  if (waited == Waited::stopped) return fail(Errc::cancelled, "stopped while waiting for '" + node + "'");
+  return fail(Error{Errc::timed_out, "'" + device.identity.spec() + "' is mapped, but '" + node +
+                                         "' did not appear within " + std::to_string(options.timeout.count()) + " ms"}
+                  .advise("is /dev a devtmpfs, or does udevd run?"));
 }
 
-inline Error krbd_busy(const KrbdTree& tree, const KrbdDevice& device) {
-  const std::vector<std::string> users = krbd_users(tree, device.name());
-  std::string who;
-  for (std::size_t at = 0; at < users.size() && at < 5; ++at) who += (at == 0 ? "" : ", ") + users[at];
-  if (users.size() > 5) who += " and " + std::to_string(users.size() - 5) + " more";
-  return Error{Errc::in_use,
-               "'" + tree.dev + "/" + device.name() + "' is used by " + (who.empty() ? "somebody unknown" : who),
-               native_errno(EBUSY)}
-      .advise("close it there");
+inline Error krbd_busy(const KernelTree& tree, const KrbdDevice& device) {
+  const std::string users = in_use_by(device_users(tree, std::array{device.name()}));
+  return Error{Errc::in_use, "'" + tree.dev + "/" + device.name() + "' is " + users, native_errno(EBUSY)}.advise(
+      "close it there");
 }
 
 /// Unmaps every device of an image. Nothing mapped is nothing to do, without a question to anybody.
+/// While the cluster does not answer, the kernel takes an unused device away all the same. The program that unmaps is
+/// ended at its deadline then, and the cluster gives up the kernel as it does with clients that died, 30 s later.
 /// Errors: in_use, with the users; unavailable (no program), timed_out (the cluster does not answer the kernel).
 template <CommandRunner Runner>
-Result<void> krbd_unmap(const Runner& runner, const KrbdTree& tree, const KrbdIdentity& image,
+Result<void> krbd_unmap(const Runner& runner, const KernelTree& tree, const KrbdIdentity& image,
                         const OpenOptions& options) {
   if (krbd_find(tree, image).empty()) return {};
   const auto lock = krbd_lock(tree, image, options);

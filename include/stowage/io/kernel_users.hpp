@@ -1,0 +1,168 @@
+#pragma once
+// Who uses a block device: what is built on it, what is mounted from it, which programs have it open.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <algorithm>
+#include <cerrno>
+#include <initializer_list>
+#include <span>
+#include <stowage/core/handle.hpp>
+#include <stowage/core/text.hpp>
+#include <stowage/io/kernel_files.hpp>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace stowage::detail {
+
+/// Where the block device `number` ("8:16") is mounted, by a mountinfo (proc(5): the third word is the device, the
+/// fifth the mount point).
+inline std::vector<std::string> mounts_of(std::string_view mountinfo, std::string_view number) {
+  std::vector<std::string> mounts;
+  for_each_line(mountinfo, [&](std::string_view line) {
+    const auto words = words_of(line, 5);
+    if (words.size() == 5 && words[2] == number) mounts.emplace_back(words[4]);
+  });
+  return mounts;
+}
+
+/// Whether `path` is a swap area, by /proc/swaps.
+inline bool is_swap(std::string_view swaps, std::string_view path) {
+  bool found = false;
+  for_each_line(swaps, [&](std::string_view line) {
+    const auto words = words_of(line, 1);
+    found = found || (!words.empty() && words[0] == path);
+  });
+  return found;
+}
+
+/// Collects the users of devices and of their partitions; each is told once.
+class DeviceUsers {
+ public:
+  explicit DeviceUsers(KernelTree tree)
+      : tree_{std::move(tree)},
+        mounts_{read_attribute(tree_.proc + "/self/mountinfo")},
+        swaps_{read_attribute(tree_.proc + "/swaps")} {}
+
+  /// What is built on a device ("sdb", "dm-3"), and what is mounted from it. What multipath makes of a disk is another
+  /// way to it, not a user: that one's users are told.
+  void add_holders_and_mounts(const std::string& device) {
+    const std::string folder = tree_.sys + "/block/" + device;
+    add_block(device, folder);
+    for (const std::string& part : names_in(folder)) {
+      const std::string place = path_of(folder, part);
+      if (!attribute(path_of(place, "partition")).empty()) add_block(part, place);
+    }
+  }
+
+  /// Programs that have one of the devices open that were added before; when nobody was found at all, whether the
+  /// kernel itself has claimed one. Looks at every open file of this host.
+  void add_openers() {
+    if (blocks_.empty()) return;
+    for (const std::string& process : names_in(tree_.proc)) {
+      if (!all_digits(process)) continue;
+      const std::string folder = path_of(tree_.proc, process);
+      const std::string open = path_of(folder, "fd");
+      for (const std::string& fd : names_in(open)) {
+        if (!is_open_device(path_of(open, fd))) continue;
+        std::string program = attribute(path_of(folder, "comm"));
+        std::erase_if(program, is_control);  // a program calls itself what it likes
+        // These look after paths and names of devices; they let go by themselves.
+        if (program == "multipathd" || program.find("udev") != program.npos) break;
+        if (process == std::to_string(::getpid())) program = "this program";
+        add({"process ", process, " (", program, ")"});
+        break;
+      }
+    }
+    if (!users_.empty()) return;
+    for (const Block& block : blocks_) {
+      if (block.held) continue;  // by multipath, which was looked at
+      const Fd claim{::open(path_of(tree_.dev, block.name).c_str(), O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK)};
+      if (!claim && errno == EBUSY) add({"a claim of the kernel on ", block.name});
+    }
+  }
+
+  /// "LVM vg-pool on sdb", "/dev/mapper/crypt on sdb", "md0 on sdb", "swap on sdb", "sdb1 mounted on /srv",
+  /// "process 7 (qemu)".
+  [[nodiscard]] const std::vector<std::string>& list() const noexcept { return users_; }
+
+ private:
+  struct Block {
+    std::string name;
+    std::string number;  ///< "8:16"
+    bool held = false;
+  };
+
+  void add(std::initializer_list<std::string_view> words) {
+    std::string user;
+    for (const std::string_view word : words) user += word;
+    if (std::find(users_.begin(), users_.end(), user) == users_.end()) users_.push_back(std::move(user));
+  }
+
+  void add_block(const std::string& name, const std::string& folder) {
+    const auto known = std::any_of(blocks_.begin(), blocks_.end(), [&](const Block& b) { return b.name == name; });
+    if (known) return;
+    Block block{name, attribute(folder + "/dev"), false};
+    for (const std::string& mount : mounts_of(mounts_, block.number)) add({name, " mounted on ", mount});
+    if (is_swap(swaps_, path_of(tree_.dev, name))) add({"swap on ", name});
+    std::vector<std::string> through;
+    for (const std::string& holder : names_in(folder + "/holders")) {
+      const std::string mapper = path_of(path_of(tree_.sys + "/block", holder), "dm");
+      const std::string uuid = attribute(path_of(mapper, "uuid"));
+      const std::string called = attribute(path_of(mapper, "name"));
+      if (uuid.starts_with("mpath-") || uuid.find("-mpath-") != uuid.npos) {
+        through.push_back(holder);  // another way to the same bytes, or to a partition of them
+      } else if (!called.empty()) {
+        add({uuid.starts_with("LVM-") ? "LVM " : "/dev/mapper/", called, " on ", name});
+      } else {
+        add({holder, " on ", name});
+      }
+      block.held = true;
+    }
+    blocks_.push_back(std::move(block));
+    for (const std::string& holder : through) add_holders_and_mounts(holder);
+  }
+
+  /// Asks only what lies below /dev: to look at a file of a server that is gone would sleep.
+  [[nodiscard]] bool is_open_device(const std::string& fd) const {
+    std::string to(4096, '\0');
+    const ::ssize_t length = ::readlink(fd.c_str(), to.data(), to.size());
+    if (length <= 0) return false;
+    to.resize(static_cast<std::size_t>(length));
+    if (!to.starts_with(tree_.dev + "/")) return false;
+    struct ::stat about {};
+    const bool known = ::stat(fd.c_str(), &about) == 0 && S_ISBLK(about.st_mode);
+    const std::string number = known ? number_text(about.st_rdev) : std::string{};
+    return std::any_of(blocks_.begin(), blocks_.end(), [&](const Block& block) {
+      return to == path_of(tree_.dev, block.name) || (known && number == block.number);
+    });
+  }
+
+  KernelTree tree_;
+  std::string mounts_;
+  std::string swaps_;
+  std::vector<Block> blocks_;
+  std::vector<std::string> users_;
+};
+
+/// Everybody who uses one of these devices. Cost: a look at every open file of this host.
+inline std::vector<std::string> device_users(const KernelTree& tree, std::span<const std::string> devices) {
+  DeviceUsers users{tree};
+  for (const std::string& device : devices) users.add_holders_and_mounts(device);
+  users.add_openers();
+  return users.list();
+}
+
+/// "in use by: sdb1 mounted on /srv, process 7 (qemu)", for an error; of many users the first ones.
+inline std::string in_use_by(const std::vector<std::string>& users) {
+  constexpr std::size_t most = 8;
+  std::string text = "in use by: ";
+  for (std::size_t at = 0; at < std::min(users.size(), most); ++at) text.append(at == 0 ? "" : ", ").append(users[at]);
+  if (users.size() > most) text.append(" and ").append(std::to_string(users.size() - most)).append(" more");
+  return users.empty() ? text + "somebody who cannot be seen from here" : text;
+}
+
+}  // namespace stowage::detail
