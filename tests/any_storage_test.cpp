@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <catch2/catch.hpp>
 #include <stowage/testing/memory_backend.hpp>
+#include <stowage/transfer/copy.hpp>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -16,6 +17,7 @@ using namespace stowage;
 using testing::LunBackend;
 using testing::MemoryBackend;
 using AnyOfTwo = BasicAnyStorage<MemoryBackend, LunBackend>;
+static_assert(QueuedDevice<AnyOfTwo::Device>);
 
 namespace {
 
@@ -119,6 +121,27 @@ TEST_CASE("a verb keeps its error") {
   REQUIRE_FALSE(missing);
   CHECK(missing.error().code() == Errc::not_found);
   CHECK(missing.error().object() == "st:vm-1-x");
+}
+
+TEST_CASE("an open volume of any storage can be copied, and is data as a whole where nothing else is known") {
+  AnyOfTwo any{Storage{id, MemoryBackend{}}};
+  const auto volume = any.create(spec);
+  const auto other = any.create(spec);
+  REQUIRE((volume && other));
+  auto source = any.open_volume(*volume, Access::read_write);
+  auto destination = any.open_volume(*other, Access::read_write);
+  REQUIRE((source && destination));
+  const std::vector<std::byte> data(4096, std::byte{7});
+  REQUIRE(source->write_at(64_KiB, data));
+  const auto extents = source->extents();
+  REQUIRE(extents);
+  CHECK((*extents == std::vector<Extent>{{Bytes{}, 1_MiB, true}}));
+  const auto copied = copy(*source, *destination, {.fresh = true, .verify = true});
+  REQUIRE(copied);
+  CHECK(copied->written == 64_KiB);
+  std::vector<std::byte> seen(4096);
+  REQUIRE(destination->read_at(64_KiB, seen));
+  CHECK(seen == data);
 }
 
 static_assert(!std::is_constructible_v<AnyOfTwo, int>);

@@ -154,6 +154,7 @@ void add_volume_commands(Commands commands);    // list, info, path, blockdev, a
 void add_change_commands(Commands commands);    // alloc, free, resize, rename, template, flatten
 void add_snapshot_commands(Commands commands);  // snapshot, snapshots, rollback, delsnapshot, clone
 void add_stream_commands(Commands commands);    // export, import
+void add_copy_commands(Commands commands);      // copy
 void add_scan_commands(Commands commands);      // scan lvmthin|iscsi|iscsidirect|rbd
 
 }  // namespace stowctl

@@ -29,7 +29,7 @@ void add_options(CLI::App& app, Options& options) {
       ->envname("STOWAGE_CLUSTER")
       ->capture_default_str();
   app.add_flag("--json", options.json, "one JSON document on stdout; errors as JSON on stderr");
-  app.add_flag("--yes", options.yes, "do not ask; overwrite the file of an export");
+  app.add_flag("--yes", options.yes, "do not ask; overwrite the file of an export or copy");
   app.add_flag("--dry-run", options.dry_run, "say what would be done, and change nothing");
   app.add_option("--timeout", options.timeout, "seconds to wait for an answer")
       ->check(CLI::Range(0.001, 86400.0))
@@ -46,6 +46,7 @@ void add_commands(Commands commands) {
   add_change_commands(commands);
   add_snapshot_commands(commands);
   add_stream_commands(commands);
+  add_copy_commands(commands);
   add_scan_commands(commands);
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <stowage/io/extents.hpp>
 #include <stowage/storage.hpp>
 #include <stowage/storage_config.hpp>
 #include <string>
@@ -46,6 +47,54 @@ struct DistinctVariant<std::variant<Known...>, T, Ts...>
 
 }  // namespace detail
 
+/// A queue on an open volume of any of the backends `Bs`.
+template <class... Bs>
+class BasicAnyQueue {
+ public:
+  template <class Q>
+    requires(std::same_as<Result<Q>, decltype(std::declval<typename Bs::Device&>().queue(1))> || ...)
+  explicit BasicAnyQueue(Q queue) : queue_{std::move(queue)} {}
+
+  Submitted submit(const IoRequest& request) {
+    return std::visit([&](auto& q) { return q.submit(request); }, queue_);
+  }
+  Result<std::size_t> reap(std::span<IoCompletion> out) {
+    return std::visit([&](auto& q) { return q.reap(out); }, queue_);
+  }
+  [[nodiscard]] Readiness ready() const {
+    return std::visit([](const auto& q) { return q.ready(); }, queue_);
+  }
+  [[nodiscard]] std::size_t in_flight() const {
+    return std::visit([](const auto& q) { return q.in_flight(); }, queue_);
+  }
+  [[nodiscard]] std::size_t depth() const {
+    return std::visit([](const auto& q) { return q.depth(); }, queue_);
+  }
+  [[nodiscard]] Bytes block_size() const {
+    return std::visit([](const auto& q) { return q.block_size(); }, queue_);
+  }
+  [[nodiscard]] Bytes size() const {
+    return std::visit([](const auto& q) { return q.size(); }, queue_);
+  }
+
+  /// What the queue has to say of its connection, if it is of that kind; else null.
+  [[nodiscard]] const Error* trouble() const {
+    return std::visit(
+        [](const auto& q) -> const Error* {
+          if constexpr (requires { q.trouble(); }) {
+            return q.trouble();
+          } else {
+            return nullptr;
+          }
+        },
+        queue_);
+  }
+
+ private:
+  typename detail::DistinctVariant<std::variant<>, typename decltype(std::declval<typename Bs::Device&>().queue(
+                                                       1))::value_type...>::type queue_;
+};
+
 /// An open volume of any of the backends `Bs`.
 template <class... Bs>
 class BasicAnyDevice {
@@ -77,6 +126,28 @@ class BasicAnyDevice {
   }
   Result<void> close() {
     return std::visit([](auto& d) { return d.close(); }, device_);
+  }
+  /// Errors: invalid_argument (closed, or a depth below 1 or above 4096).
+  [[nodiscard]] Result<BasicAnyQueue<Bs...>> queue(std::size_t depth)
+    requires(QueuedDevice<typename Bs::Device> && ...)
+  {
+    return std::visit(
+        [&](auto& d) {
+          return d.queue(depth).map([](auto&& q) { return BasicAnyQueue<Bs...>{std::forward<decltype(q)>(q)}; });
+        },
+        device_);
+  }
+  /// Where it has data, see `MappedDevice`; all of it, where that is not known.
+  [[nodiscard]] Result<std::vector<Extent>> extents() {
+    return std::visit(
+        []<class D>(D& d) -> Result<std::vector<Extent>> {
+          if constexpr (MappedDevice<D>) {
+            return d.extents();
+          } else {
+            return std::vector<Extent>{{Bytes{}, d.size(), true}};
+          }
+        },
+        device_);
   }
 
  private:

@@ -185,6 +185,22 @@ TEST_CASE("limits that were not told are none, and UNMAP of nothing is no UNMAP"
   CHECK_FALSE(parse_block_limits(tgt_b0, tgt_83).unmap);  // another page than asked for
 }
 
+TEST_CASE("GET LBA STATUS: what is deallocated or anchored is not mapped, and nothing is read behind the end") {
+  const Raw three =
+      hex("00 00 00 34 00 00 00 00  00 00 00 00 00 00 00 10 00 00 00 08 00 00 00 00"
+          " 00 00 00 00 00 00 00 18 00 00 01 00 01 00 00 00  00 00 00 01 00 00 00 00 00 00 00 01 02 00 00 00");
+  const auto ranges = parse_lba_status(three);
+  REQUIRE(ranges.size() == 3);
+  CHECK((ranges[0].block == 16 && ranges[0].blocks == 8 && ranges[0].mapped));
+  CHECK((ranges[1].block == 24 && ranges[1].blocks == 256 && !ranges[1].mapped));
+  CHECK((ranges[2].block == std::uint64_t{1} << 32U && ranges[2].blocks == 1 && !ranges[2].mapped));
+  CHECK(parse_lba_status(std::span{three}.first(39)).size() == 1);
+  Raw shorter = three;
+  shorter[3] = 0x23;  // one byte less than two
+  CHECK(parse_lba_status(shorter).size() == 1);
+  CHECK(parse_lba_status({}).empty());
+}
+
 TEST_CASE("no answer makes the parsers read where they may not") {
   // Cut short everywhere, and bytes at random. The sanitizers say whether a byte too many was read; the vectors are of
   // exact size.
@@ -198,6 +214,7 @@ TEST_CASE("no answer makes the parsers read where they may not") {
     named += parse_report_luns(exact).wire.size();
     named += parse_capacity(exact).has_value() ? 1U : 0U;
     named += parse_block_limits(exact, exact).unmap ? 1U : 0U;
+    named += parse_lba_status(exact).size();
     named += is_write_protected(exact) ? 1U : 0U;
   };
   for (const Raw& whole : {tgt_inquiry, tgt_83, tgt_80, tgt_b0, tgt_b2, tgt_capacity}) {

@@ -8,18 +8,57 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <stowage/core/handle.hpp>
 #include <string>
 #include <thread>
 #include <vector>
 
 namespace stowage::testing {
+
+/// Puts another status into SCSI answers, as they pass by: BUSY and its like, which tgt never says.
+class StatusForger {
+ public:
+  /// `left`: how many answers are to be changed.
+  void pass(std::span<char> bytes, std::atomic<int>& left, char status) {
+    for (std::size_t at = 0; at < bytes.size();) {
+      if (skip_ > 0) {
+        const std::size_t step = std::min(skip_, bytes.size() - at);
+        skip_ -= step;
+        at += step;
+        continue;
+      }
+      // Basic header segment (RFC 7143, 11.2.1): opcode, flags, response, status, lengths of what follows.
+      header_[have_++] = bytes[at];
+      const int opcode = header_[0] & 0x3f;
+      const bool has_status = opcode == 0x21 || (opcode == 0x25 && (header_[1] & 1) != 0);
+      if (have_ == 4 && has_status && left > 0) {
+        --left;
+        bytes[at] = status;
+      }
+      ++at;
+      if (have_ < header_.size()) continue;
+      const auto octet = [&](std::size_t i) {
+        return static_cast<std::size_t>(static_cast<unsigned char>(header_[i]));
+      };
+      const std::size_t data = octet(5) << 16U | octet(6) << 8U | octet(7);
+      skip_ = octet(4) * 4 + (data + 3) / 4 * 4;
+      have_ = 0;
+    }
+  }
+
+ private:
+  std::array<char, 48> header_{};
+  std::size_t have_ = 0;
+  std::size_t skip_ = 0;
+};
 
 class Proxy {
  public:
@@ -58,6 +97,12 @@ class Proxy {
     armed_ = true;
   }
   void heal() { armed_ = false; }
+  /// The next `count` answers to SCSI commands have this status instead of theirs.
+  void forge(int count, char status) {
+    status_ = status;
+    forged_left_ = count;
+  }
+  int forgeries_left() const { return forged_left_; }
   /// It has come to that.
   bool broken() const { return !armed_; }
 
@@ -66,6 +111,7 @@ class Proxy {
     Fd client;
     Fd server;
     bool stalled = false;
+    StatusForger forger{};
   };
 
   void work() {
@@ -86,7 +132,7 @@ class Proxy {
       std::erase_if(links, [](const Link& link) { return !link.client; });
       if (wanted[0].revents != 0) {
         Link link{Fd{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)},
-                  Fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)}, false};
+                  Fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)}};
         if (::connect(link.server.get(), reinterpret_cast<const ::sockaddr*>(&to_), sizeof to_) == 0) {
           links.push_back(std::move(link));
         }
@@ -100,6 +146,8 @@ class Proxy {
     const ::ssize_t length = ::recv(from.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (length < 0) return errno == EAGAIN;
     if (length == 0) return false;
+    if (&from == &link.server)
+      link.forger.pass(std::span{buffer}.first(static_cast<std::size_t>(length)), forged_left_, status_);
     auto part = static_cast<std::int64_t>(length);
     bool breaks = false;
     if (armed_) {
@@ -121,6 +169,8 @@ class Proxy {
   std::atomic<bool> armed_ = false;
   std::atomic<Then> then_ = Then::cut;
   std::atomic<std::int64_t> left_ = 0;
+  std::atomic<int> forged_left_ = 0;
+  std::atomic<char> status_ = 0;
   std::thread thread_;
 };
 

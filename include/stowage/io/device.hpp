@@ -6,6 +6,8 @@
 #include <span>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/error.hpp>
+#include <stowage/io/queue.hpp>
+#include <string>
 
 namespace stowage {
 
@@ -38,6 +40,14 @@ concept BlockDevice = std::movable<D> && requires(D& device, const D& seen, Byte
   { device.write_zeroes(at, length) } -> detail::returns<void>;
   { device.flush() } -> detail::returns<void>;
   { device.close() } -> detail::returns<void>;
+};
+
+/// A device that can also have many requests in flight: `queue(depth)` gives a queue on it, which the device must
+/// outlive. The blocking calls may go on beside it.
+/// Errors of `queue`: invalid_argument (closed, or a depth below 1 or above 4096).
+template <class D>
+concept QueuedDevice = BlockDevice<D> && requires(D& device, std::size_t depth) {
+  requires IoQueue<typename decltype(device.queue(depth))::value_type>;
 };
 
 namespace detail {

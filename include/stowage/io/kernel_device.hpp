@@ -19,40 +19,14 @@
 #include <stowage/core/error.hpp>
 #include <stowage/core/handle.hpp>
 #include <stowage/io/device.hpp>
+#include <stowage/io/kernel_error.hpp>
+#include <stowage/io/uring_queue.hpp>
 #include <stowage/volume.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 
 namespace stowage {
-
-namespace detail {
-
-/// What an errno of a block device means.
-constexpr Errc kernel_errc(int code) noexcept {
-  switch (code) {
-    case ENOENT: return Errc::not_found;
-    case EBUSY:
-    case EBADE: return Errc::in_use;  // EBADE: a SCSI reservation of another host
-    case EACCES:
-    case EPERM:
-    case EROFS: return Errc::permission_denied;
-    case ENOSPC: return Errc::no_space;
-    case ENXIO:
-    case ENODEV:
-    case ENOLINK: return Errc::unavailable;
-    case ETIMEDOUT: return Errc::timed_out;
-    case EINVAL: return Errc::invalid_argument;
-    default: return Errc::backend_failed;
-  }
-}
-
-inline Error kernel_error(int code, std::string_view doing, SourceLoc at = SourceLoc::here()) {
-  const std::error_code native = native_errno(code);
-  return {kernel_errc(code), std::string{doing} + ": " + native.message(), native, at};
-}
-
-}  // namespace detail
 
 /// An open block device. Reads and writes go around the page cache.
 ///
@@ -89,8 +63,18 @@ class KernelDevice {
   [[nodiscard]] Bytes block_size() const noexcept { return block_size_; }
   /// Major and minor number.
   [[nodiscard]] ::dev_t number() const noexcept { return number_; }
-  /// The descriptor, for queues and ioctls. -1 once it is closed.
+  /// The descriptor, for ioctls. -1 once it is closed.
   [[nodiscard]] int native() const noexcept { return fd_.get(); }
+
+  /// The claim lasts as long as the device and its queues.
+  /// Errors: invalid_argument (closed, or a depth below 1 or above 4096); backend_failed (no descriptor or thread
+  /// left).
+  [[nodiscard]] Result<UringQueue> queue(std::size_t depth) const {
+    if (!fd_) return closed();
+    Fd own{::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0)};
+    if (!own) return fail(detail::kernel_error(errno, "a queue for '" + name_ + "'"));
+    return UringQueue::over(std::move(own), depth);
+  }
 
   /// Looks whether the device has grown, and says its size.
   Result<Bytes> refresh_size() {
@@ -226,6 +210,6 @@ class KernelDevice {
   bool writable_ = false;
 };
 
-static_assert(BlockDevice<KernelDevice>);
+static_assert(QueuedDevice<KernelDevice>);
 
 }  // namespace stowage

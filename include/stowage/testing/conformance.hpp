@@ -69,6 +69,7 @@ std::vector<Law<F>> laws_of_data() {
       {"written zeroes read as zeros", written_zeroes_read_as_zeros<F>},
       {"discard leaves the neighbours alone", discard_leaves_the_neighbours_alone<F>},
       {"two may read at once", two_may_read_at_once<F>},
+      {"a queue moves the bytes of its device", a_queue_moves_the_bytes_of_its_device<F>},
   };
 }
 

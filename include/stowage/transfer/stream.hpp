@@ -6,7 +6,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <span>
 #include <stowage/core/bytes.hpp>
@@ -15,6 +14,7 @@
 #include <stowage/features.hpp>
 #include <stowage/names.hpp>
 #include <stowage/transfer/descriptors.hpp>
+#include <stowage/transfer/zeros.hpp>
 #include <stowage/volume.hpp>
 #include <string>
 #include <string_view>
@@ -58,11 +58,6 @@ struct Imported {
 };
 
 namespace detail {
-
-inline bool is_zero(std::span<const std::byte> data) noexcept {
-  // Compares the range with itself, one byte on: as fast as memcmp is.
-  return data.empty() || (data[0] == std::byte{} && std::memcmp(data.data(), data.data() + 1, data.size() - 1) == 0);
-}
 
 inline Result<void> go_on(const Work& work) {
   if (work.stop.stop_requested()) return fail(Errc::cancelled, "stopped before the end");

@@ -54,6 +54,9 @@ struct Cdb {
   static constexpr Cdb write_same(std::uint64_t block, std::uint32_t blocks, bool unmap) noexcept {
     return Cdb{0x93, 16}.put(1, 1, unmap ? 8 : 0).put(2, 8, block).put(10, 4, blocks);
   }
+  static constexpr Cdb lba_status(std::uint64_t block, std::uint32_t room) noexcept {
+    return Cdb{0x9e, 16}.put(1, 1, 0x12).put(2, 8, block).put(10, 4, room);
+  }
   static constexpr Cdb unmap(std::uint16_t list_length) noexcept { return Cdb{0x42, 10}.put(7, 2, list_length); }
   /// The whole cache.
   static constexpr Cdb synchronize_cache() noexcept { return Cdb{0x35, 10}; }
@@ -70,8 +73,11 @@ struct IscsiCommand {
   Cdb cdb{0, 6};
   Direction direction = Direction::none;
   ::scsi_iovec data{};
+  std::span<::scsi_iovec> scatter{};          ///< where `data` are, if not in one place: exactly its length together
   std::array<std::uint8_t, 24> parameters{};  ///< room for the parameter list of UNMAP
   std::size_t tag = 0;                        ///< the caller's
+  /// Told that the answer is there. It is called from within libiscsi, so it only takes note.
+  void (*on_answer)(IscsiCommand& command) noexcept = nullptr;
 
   int status = SCSI_STATUS_GOOD;
   int sense_key = 0;
@@ -90,7 +96,15 @@ struct IscsiCommand {
     cdb = what;
     direction = Direction::none;
     data = {};
+    scatter = {};
     return *this;
+  }
+  /// UNMAP, with one descriptor behind a head of 8 bytes (SBC-4, 5.35.2).
+  IscsiCommand& set_unmap(std::uint16_t to, std::uint64_t block, std::uint32_t blocks) noexcept {
+    parameters = {0, 22, 0, 16};
+    for (std::size_t i = 0; i < 8; ++i) parameters[8 + i] = static_cast<std::uint8_t>(block >> (56 - 8 * i) & 0xffU);
+    for (std::size_t i = 0; i < 4; ++i) parameters[16 + i] = static_cast<std::uint8_t>(blocks >> (24 - 8 * i) & 0xffU);
+    return set(to, Cdb::unmap(24)).from(std::as_bytes(std::span{parameters}));
   }
   IscsiCommand& into(std::span<std::byte> buffer) noexcept {
     direction = Direction::in;
@@ -104,6 +118,10 @@ struct IscsiCommand {
   }
 
   [[nodiscard]] bool good() const noexcept { return status == SCSI_STATUS_GOOD; }
+  /// It came back without an answer: the session was lost.
+  [[nodiscard]] bool cancelled() const noexcept {
+    return status == SCSI_STATUS_CANCELLED || status == SCSI_STATUS_ERROR || status == SCSI_STATUS_TIMEOUT;
+  }
   [[nodiscard]] bool attention() const noexcept { return has_sense(SCSI_SENSE_UNIT_ATTENTION); }
   /// The LUN does not know this command, or not with these fields. Some tgt answers carry no sense data at all.
   [[nodiscard]] bool unknown_to_lun() const noexcept {

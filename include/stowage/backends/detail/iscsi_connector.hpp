@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <stop_token>
 #include <stowage/backends/detail/chap_file.hpp>
 #include <stowage/backends/detail/iscsi_resolve.hpp>
 #include <stowage/backends/detail/iscsi_session.hpp>
@@ -68,6 +69,11 @@ class IscsiConnector {
   /// up that of the others. The portal that answered last time comes first.
   /// Errors: those of `IscsiSession::login`, of `chap` and of `resolve_portal`.
   [[nodiscard]] Result<std::unique_ptr<IscsiSession>> connect(std::uint32_t isid, Clock::time_point deadline) const {
+    return connect(isid, deadline, options_.stop);
+  }
+  /// The same for a session that obeys another `stop`.
+  [[nodiscard]] Result<std::unique_ptr<IscsiSession>> connect(std::uint32_t isid, Clock::time_point deadline,
+                                                              const std::stop_token& stop) const {
     auto secrets = chap();
     if (!secrets) return fail(std::move(secrets.error()));
     if (config_.target.str().size() > 223) {
@@ -80,7 +86,7 @@ class IscsiConnector {
     const std::size_t first = preferred_.load(std::memory_order_relaxed);
     for (std::size_t n = 0; n < portals_.size(); ++n) {
       const std::size_t which = (first + n) % portals_.size();
-      auto session = connect_to(portals_[which], who, share(deadline, portals_.size() - n));
+      auto session = connect_to(portals_[which], who, share(deadline, portals_.size() - n), stop);
       if (session) {
         preferred_.store(which, std::memory_order_relaxed);
         return session;
@@ -104,14 +110,15 @@ class IscsiConnector {
   }
 
   [[nodiscard]] Result<std::unique_ptr<IscsiSession>> connect_to(const Portal& portal, IscsiLogin& who,
-                                                                 Clock::time_point deadline) const {
+                                                                 Clock::time_point deadline,
+                                                                 const std::stop_token& stop) const {
     who.where = who.target + " at " + portal.str();
     const auto addresses = resolve_portal(portal, deadline);
     if (!addresses) return fail(addresses.error());
     std::optional<Error> error;
     for (std::size_t n = 0; n < addresses->size(); ++n) {
-      auto session = IscsiSession::login(who, (*addresses)[n], share(deadline, addresses->size() - n), options_.timeout,
-                                         options_.stop);
+      auto session =
+          IscsiSession::login(who, (*addresses)[n], share(deadline, addresses->size() - n), options_.timeout, stop);
       if (session || !retryable(session.error().code())) return session;
       error = std::move(session.error());
     }

@@ -11,9 +11,11 @@
 #include <span>
 #include <stowage/backends/detail/iscsi_connector.hpp>
 #include <stowage/backends/detail/iscsi_lun.hpp>
+#include <stowage/backends/detail/iscsi_queue.hpp>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/io/device.hpp>
+#include <stowage/io/extents.hpp>
 #include <stowage/volume.hpp>
 #include <string>
 #include <utility>
@@ -41,59 +43,81 @@ class IscsiDirectDevice {
     device.session_ = *std::move(session);
     auto disk = detail::find_disk(*device.session_, number);
     if (!disk) return fail(std::move(disk.error()));
-    device.disk_ = *std::move(disk);
+    device.lun_.disk = *std::move(disk);
     device.verified_ = Clock::now();
     if (auto good = device.look_closer(); !good) return fail(std::move(good.error()));
     return device;
   }
 
-  [[nodiscard]] Bytes size() const { return disk_.capacity.size; }
-  [[nodiscard]] Bytes block_size() const { return disk_.capacity.block; }
+  [[nodiscard]] Bytes size() const { return lun_.disk.capacity.size; }
+  [[nodiscard]] Bytes block_size() const { return lun_.disk.capacity.block; }
   /// The WWID; empty when the LUN has none.
-  [[nodiscard]] const std::string& identity() const noexcept { return disk_.wwid; }
+  [[nodiscard]] const std::string& identity() const noexcept { return lun_.disk.wwid; }
 
   Result<void> read_at(Bytes at, std::span<std::byte> buffer) {
-    return carry(Verb::read, at, buffer.size(), transfer_, [&](Command& command, const Piece& piece) {
-      command.set(disk_.wire, Cdb::read(piece.block, piece.blocks)).into(buffer.subspan(piece.done, piece.length));
+    return carry(Verb::read, at, buffer.size(), lun_.transfer(), [&](Command& command, const Piece& piece) {
+      command.set(lun_.disk.wire, Cdb::read(piece.block, piece.blocks)).into(buffer.subspan(piece.done, piece.length));
     });
   }
 
   Result<void> write_at(Bytes at, std::span<const std::byte> data) {
-    return carry(Verb::write, at, data.size(), transfer_, [&](Command& command, const Piece& piece) {
-      command.set(disk_.wire, Cdb::write(piece.block, piece.blocks)).from(data.subspan(piece.done, piece.length));
+    return carry(Verb::write, at, data.size(), lun_.transfer(), [&](Command& command, const Piece& piece) {
+      command.set(lun_.disk.wire, Cdb::write(piece.block, piece.blocks)).from(data.subspan(piece.done, piece.length));
     });
   }
 
   Result<void> discard(Bytes at, Bytes length) {
-    if (limits_.unmap) return unmap(at, length);
-    if (limits_.write_same_unmaps) return write_same(at, length, true);
+    if (lun_.limits.unmap) return unmap(at, length);
+    if (lun_.limits.write_same_unmaps) return write_same(at, length, true);
     return may_write(at, length.count);  // nothing that could be given back
   }
 
   Result<void> write_zeroes(Bytes at, Bytes length) {
-    const bool sparse = limits_.write_same_unmaps && limits_.unmapped_reads_zeros;
+    const bool sparse = lun_.limits.write_same_unmaps && lun_.limits.unmapped_reads_zeros;
     if (write_same_works_ || sparse) {
       auto done = write_same(at, length, sparse);
       if (done || !refused_) return done;
       write_same_works_ = false;
-      if (sparse) limits_.write_same_unmaps = false;
+      if (sparse) lun_.limits.write_same_unmaps = false;
     }
     constexpr std::size_t piece = 256 * 1024;
     if (zeros_.empty()) zeros_.resize(std::max<std::size_t>(piece, block_size().count));
-    return carry(Verb::write, at, length.count, std::min<std::uint64_t>(transfer_, zeros_.size()),
+    return carry(Verb::write, at, length.count, std::min<std::uint64_t>(lun_.transfer(), zeros_.size()),
                  [&](Command& command, const Piece& p) {
-                   command.set(disk_.wire, Cdb::write(p.block, p.blocks)).from(std::span{zeros_}.first(p.length));
+                   command.set(lun_.disk.wire, Cdb::write(p.block, p.blocks)).from(std::span{zeros_}.first(p.length));
                  });
   }
 
   Result<void> flush() {
-    if (access_ == Access::read_only) return {};
+    if (lun_.access == Access::read_only) return {};
     for (const Cdb& cdb : {Cdb::synchronize_cache(), Cdb::synchronize_cache_16()}) {
       auto done = carry(Verb::flush, Bytes{}, block_size().count, block_size().count,
-                        [&](Command& command, const Piece&) { command.set(disk_.wire, cdb); });
+                        [&](Command& command, const Piece&) { command.set(lun_.disk.wire, cdb); });
       if (done || !refused_) return done;
     }
     return {};  // knows neither: there is no cache
+  }
+
+  /// Many requests in flight, over `sessions` of its own with the target; the device may go before it.
+  /// Errors: invalid_argument; those of a login, identity_changed.
+  [[nodiscard]] Result<IscsiQueue> queue(std::size_t depth, std::size_t sessions = 1) const {
+    if (changed_) return fail(*changed_);
+    return IscsiQueue::open(connector_, lun_, depth, sessions);
+  }
+
+  /// Where it has data, see `MappedDevice` (GET LBA STATUS). All of it, where the LUN does not tell, or may read what
+  /// was given back as something else than zeros.
+  [[nodiscard]] Result<std::vector<Extent>> extents() {
+    if (changed_) return fail(*changed_);
+    detail::ExtentMap map;
+    refused_ = !lun_.disk.capacity.reads_zeros;
+    if (!refused_) {
+      const bool changes_nothing = false;
+      auto asked = persist(Verb::read, changes_nothing, [&] { return ask_extents(map); });
+      if (!asked && !refused_) return fail(std::move(asked.error()));
+    }
+    if (refused_) map.add(map.known(), size(), true);
+    return map.take(size());
   }
 
   Result<void> close() {
@@ -117,22 +141,17 @@ class IscsiDirectDevice {
     std::uint32_t blocks = 0;
   };
 
-  // 8 x 256 KiB is where reads and writes of one session are fastest (reference/lab/iscsi.md, 3).
-  static constexpr std::size_t depth = 8;
-  static constexpr std::uint64_t best_transfer = 256 * 1024;
-  // Long enough to be cheap, short enough that slow targets answer in time: tgt takes 20 ms for 8 MiB of WRITE SAME.
-  static constexpr std::uint64_t most_written_same = 8 << 20U;
-  static constexpr std::uint64_t most_unmapped = 1 << 30U;
+  static constexpr std::size_t width = 8;          // see OpenedLun::best_transfer
   static constexpr std::chrono::seconds trust{1};  // in what the LUN said of itself
 
   IscsiDirectDevice(std::shared_ptr<const detail::IscsiConnector> connector, std::uint16_t number, Access access)
-      : connector_{std::move(connector)}, number_{number}, access_{access}, isid_{detail::random_isid()} {}
+      : connector_{std::move(connector)}, isid_{detail::random_isid()}, lun_{number, access, {}, {}} {}
 
   [[nodiscard]] Clock::time_point deadline() const { return Clock::now() + connector_->options().timeout; }
 
   /// Limits and, to write, whether we may. The pages and bits are optional: no answer is no limit.
   Result<void> look_closer() {
-    const std::uint64_t block = disk_.capacity.block.count;
+    const std::uint64_t block = lun_.disk.capacity.block.count;
     if (block < 512 || block > 65536 || (block & (block - 1)) != 0) {
       return fail(Errc::not_supported, "the LUN has blocks of " + std::to_string(block) + " bytes");
     }
@@ -141,36 +160,51 @@ class IscsiDirectDevice {
     for (std::size_t i = 0; i < answers.size(); ++i) {
       constexpr std::array cdbs{Cdb::vpd(0xb0, 252), Cdb::vpd(0xb2, 252), Cdb::mode_sense(252)};
       Command& command = slots_[0];
-      command.set(disk_.wire, cdbs[i]).into(answers[i]);
+      command.set(lun_.disk.wire, cdbs[i]).into(answers[i]);
       auto good = session_->run(command);
       if (session_->lost()) return good;
       if (good) pages[i] = detail::answer_of(command);
     }
-    limits_ = detail::parse_block_limits(pages[0], pages[1]);
-    transfer_ = best_transfer;
-    if (limits_.max_transfer != 0) transfer_ = std::min(transfer_, limits_.max_transfer * block);
-    if (access_ == Access::read_write && detail::is_write_protected(pages[2])) {
+    lun_.limits = detail::parse_block_limits(pages[0], pages[1]);
+    if (lun_.access == Access::read_write && detail::is_write_protected(pages[2])) {
       return fail(Error{Errc::permission_denied, "the LUN is write-protected"}.during(session_->where()));
     }
     return {};
   }
 
   Result<void> may_write(Bytes at, std::uint64_t length) const {
-    if (access_ == Access::read_only) return fail(Errc::wrong_state, "the volume was opened to read");
+    if (lun_.access == Access::read_only) return fail(Errc::wrong_state, "the volume was opened to read");
     return detail::check_range(size(), block_size(), at, length);
   }
 
-  Result<void> unmap(Bytes at, Bytes length) {
-    const std::uint64_t most = std::min<std::uint64_t>(most_unmapped, limits_.max_unmap * block_size().count);
-    return carry(Verb::write, at, length.count, most, [&](Command& command, const Piece& piece) {
-      // One descriptor behind a head of 8 bytes (SBC-4, 5.35.2).
-      auto& list = command.parameters;
-      list = {0, 22, 0, 16};
-      for (std::size_t i = 0; i < 8; ++i) list[8 + i] = static_cast<std::uint8_t>(piece.block >> (56 - 8 * i) & 0xffU);
-      for (std::size_t i = 0; i < 4; ++i) {
-        list[16 + i] = static_cast<std::uint8_t>(piece.blocks >> (24 - 8 * i) & 0xffU);
+  /// As far as the LUN tells, from where it is known on; sets `refused_` if it tells no more.
+  Result<void> ask_extents(detail::ExtentMap& map) {
+    const std::uint64_t block = block_size().count;
+    std::array<std::byte, 4096> answer{};
+    while (map.known() < size()) {
+      const Bytes before = map.known();
+      Command& command = slots_[0];
+      command.set(lun_.disk.wire, Cdb::lba_status(before.count / block, answer.size())).into(answer);
+      bool begun = false;
+      auto good = session_->run(
+          std::span{slots_}.first(1), Session::Attention::report, [&](Command&) { return !std::exchange(begun, true); },
+          [&](const Command& done) { return done.good() ? Result<void>{} : judge(done); });
+      if (!good) return good;
+      for (const detail::LbaRange& range : detail::parse_lba_status(detail::answer_of(command))) {
+        const std::uint64_t last = size().count / block;
+        const bool goes_on = range.block <= map.known().count / block;  // a gap is no hole
+        if (!goes_on || range.block > last || range.blocks > last - range.block) break;
+        map.add(Bytes{range.block * block}, Bytes{(range.block + range.blocks) * block}, range.mapped);
       }
-      command.set(disk_.wire, Cdb::unmap(24)).from(std::as_bytes(std::span{list}));
+      refused_ = map.known() == before;
+      if (refused_) return {};
+    }
+    return {};
+  }
+
+  Result<void> unmap(Bytes at, Bytes length) {
+    return carry(Verb::write, at, length.count, lun_.unmap_length(), [&](Command& command, const Piece& piece) {
+      command.set_unmap(lun_.disk.wire, piece.block, piece.blocks);
     });
   }
 
@@ -178,12 +212,11 @@ class IscsiDirectDevice {
   Result<void> write_same(Bytes at, Bytes length, bool give_back) {
     const std::uint64_t block = block_size().count;
     if (zeros_.empty()) zeros_.resize(block);
-    std::uint64_t most = give_back ? most_unmapped : most_written_same;
-    if (limits_.max_write_same != 0) most = std::min(most, std::min(most / block, limits_.max_write_same) * block);
-    return carry(Verb::write, at, length.count, most, [&](Command& command, const Piece& piece) {
-      command.set(disk_.wire, Cdb::write_same(piece.block, piece.blocks, give_back))
-          .from(std::span{zeros_}.first(block));
-    });
+    return carry(Verb::write, at, length.count, lun_.write_same_length(give_back),
+                 [&](Command& command, const Piece& piece) {
+                   command.set(lun_.disk.wire, Cdb::write_same(piece.block, piece.blocks, give_back))
+                       .from(std::span{zeros_}.first(block));
+                 });
   }
 
   /// Does a request in pieces of at most `most` bytes, `prepare(command, piece)` each, several at a time.
@@ -287,43 +320,31 @@ class IscsiDirectDevice {
 
   /// The LUN is still the one that was opened. Errors: identity_changed, not_found, the session's.
   Result<void> verify() {
-    auto now = detail::find_disk(*session_, number_);
+    auto now = detail::find_disk(*session_, lun_.number);
     if (!now) return fail(std::move(now.error()));
-    const bool same = now->wwid == disk_.wwid && now->capacity.size == disk_.capacity.size &&
-                      now->capacity.block == disk_.capacity.block;
+    auto same = lun_.same(*now, session_->where());
     if (same) {
-      disk_.wire = now->wire;
+      lun_.disk.wire = now->wire;
       verified_ = Clock::now();
       return {};
     }
-    const auto words = [](const detail::IscsiLun& lun) {
-      return (lun.wwid.empty() ? std::string{"a LUN without identity"} : lun.wwid) + " of " +
-             std::to_string(lun.capacity.size.count) + " bytes";
-    };
-    changed_ = Error{Errc::identity_changed,
-                     "LUN " + std::to_string(number_) + " was " + words(disk_) + ", and is now " + words(*now)}
-                   .during(session_->where())
-                   .advise("open the volume anew, if this is the one you want");
+    changed_ = std::move(same.error());
     return fail(*changed_);
   }
 
   std::shared_ptr<const detail::IscsiConnector> connector_;
-  std::uint16_t number_;
-  Access access_;
   std::uint32_t isid_;
-  detail::IscsiLun disk_;
-  detail::BlockLimits limits_;
-  std::uint64_t transfer_ = best_transfer;
+  detail::OpenedLun lun_;
   bool write_same_works_ = true;
   bool refused_ = false;
   bool attention_ = false;
   Clock::time_point verified_{};
   std::optional<Error> changed_;
   std::vector<std::byte> zeros_;
-  std::array<Command, depth> slots_;
+  std::array<Command, width> slots_;
   std::unique_ptr<Session> session_;  // last, so that it goes first: commands in flight point into all the others
 };
 
-static_assert(BlockDevice<IscsiDirectDevice>);
+static_assert(QueuedDevice<IscsiDirectDevice> && MappedDevice<IscsiDirectDevice>);
 
 }  // namespace stowage

@@ -33,15 +33,19 @@ class SigpipeBlock {
   ~SigpipeBlock() {
     if (!blocked_) return;
     const ::timespec now{};
-    while (::sigtimedwait(&pipe_, nullptr, &now) == SIGPIPE) {
+    while (!calm_ && ::sigtimedwait(&pipe_, nullptr, &now) == SIGPIPE) {
     }
     ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
   }
+
+  /// No session was lost meanwhile: there is no signal to look for, which saves a system call.
+  void calm() noexcept { calm_ = true; }
 
  private:
   ::sigset_t pipe_{};
   ::sigset_t before_{};
   bool blocked_ = false;
+  bool calm_ = false;
 };
 
 /// Who logs in where.
@@ -78,6 +82,39 @@ class IscsiLink {
     return static_cast<bool>(context_);
   }
 
+  /// What to poll for, besides deadlines. No descriptor when the session is lost.
+  [[nodiscard]] ::pollfd socket() const noexcept {
+    if (!context_) return {-1, 0, 0};
+    return {::iscsi_get_fd(context_.get()), static_cast<short>(::iscsi_which_events(context_.get())), 0};
+  }
+
+  /// Lets libiscsi read (POLLIN) until there is no more, and write (POLLOUT) until the socket is full. Never blocks.
+  /// False: the session is lost. Writing may raise SIGPIPE, see `SigpipeBlock`.
+  bool service(short events) {
+    if (!context_) return false;
+    const bool good = ::iscsi_service(context_.get(), events) >= 0;
+    if (phase_ == Phase::failed) return false;
+    if (!good || broken_) return lose(Errc::unavailable, "the connection was lost"), false;
+    return true;
+  }
+
+  /// Ends the session: every command in flight comes back cancelled.
+  void lose(Errc code, std::string detail) {
+    if (!context_) return;
+    reason_ = Error{code, std::move(detail)}.during(where_);
+    // What is still in the socket's buffer shall not reach the target any more: it will be repeated on a new session.
+    if (const int socket = ::iscsi_get_fd(context_.get()); socket >= 0) {
+      const ::linger at_once{1, 0};
+      static_cast<void>(::setsockopt(socket, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once));
+    }
+    drop();
+  }
+
+  /// Why it was lost.
+  [[nodiscard]] Error loss() const {
+    return reason_ ? *reason_ : Error{Errc::unavailable, "the session was lost"}.during(where_);
+  }
+
  protected:
   IscsiLink(std::string where, std::chrono::milliseconds timeout, std::stop_token stop)
       : timeout_{timeout}, stop_{std::move(stop)}, where_{std::move(where)} {}
@@ -109,7 +146,7 @@ class IscsiLink {
   /// Waits for the socket, at most until `until`, and lets libiscsi work. False: the session is lost.
   bool turn(Clock::time_point until) {
     if (!context_) return false;
-    ::pollfd socket{::iscsi_get_fd(context_.get()), static_cast<short>(::iscsi_which_events(context_.get())), 0};
+    ::pollfd socket = this->socket();
     if (socket.fd < 0) return lose(Errc::unavailable, "the connection is closed"), false;
     auto wait = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
     if (stop_.stop_possible() && wait > std::chrono::milliseconds{50}) wait = std::chrono::milliseconds{50};
@@ -124,26 +161,9 @@ class IscsiLink {
     }
     // A refusal and the end of the connection may arrive together: the answer first, the end shows by itself.
     if ((socket.revents & POLLIN) != 0) socket.revents &= POLLIN | POLLOUT;
-    const bool good = ::iscsi_service(context_.get(), socket.revents) >= 0;
-    if (phase_ == Phase::failed) return false;
-    if (!good || broken_) return lose(Errc::unavailable, "the connection was lost"), false;
-    return true;
+    return service(socket.revents);
   }
 
-  void lose(Errc code, std::string detail) {
-    if (!context_) return;
-    reason_ = Error{code, std::move(detail)}.during(where_);
-    // What is still in the socket's buffer shall not reach the target any more: it will be repeated on a new session.
-    if (const int socket = ::iscsi_get_fd(context_.get()); socket >= 0) {
-      const ::linger at_once{1, 0};
-      static_cast<void>(::setsockopt(socket, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once));
-    }
-    drop();
-  }
-
-  [[nodiscard]] Error loss() const {
-    return reason_ ? *reason_ : Error{Errc::unavailable, "the session was lost"}.during(where_);
-  }
   [[nodiscard]] Error cancelled() const { return Error{Errc::cancelled, "stopped by the caller"}.during(where_); }
   [[nodiscard]] std::string library_text() const {
     std::string text = ::iscsi_get_error(context_.get());

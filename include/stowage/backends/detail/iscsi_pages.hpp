@@ -78,6 +78,25 @@ inline BlockLimits parse_block_limits(ScsiBytes page_b0, ScsiBytes page_b2) noex
   return limits;
 }
 
+/// A descriptor of GET LBA STATUS: some blocks, and whether they have storage of their own.
+struct LbaRange {
+  std::uint64_t block = 0;
+  std::uint32_t blocks = 0;
+  bool mapped = true;
+};
+
+/// GET LBA STATUS. What is neither deallocated nor anchored is mapped, as far as anybody here can tell.
+inline std::vector<LbaRange> parse_lba_status(ScsiBytes answer) {
+  std::vector<LbaRange> ranges;
+  for (std::size_t at = 8; at + 16 <= answer.size(); at += 16) {
+    if (at + 12 > big_endian(answer, 0, 4)) break;  // the length says how much follows its own four bytes
+    const auto status = static_cast<unsigned>(big_endian(answer, at + 12, 1)) & 0xfU;
+    ranges.push_back({big_endian(answer, at, 8), static_cast<std::uint32_t>(big_endian(answer, at + 8, 4)),
+                      status != 1 && status != 2});
+  }
+  return ranges;
+}
+
 /// MODE SENSE(6): the write-protect bit of the head.
 inline bool is_write_protected(ScsiBytes answer) noexcept { return bit_set(answer, 2, 7); }
 

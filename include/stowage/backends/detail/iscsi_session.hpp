@@ -87,6 +87,31 @@ class IscsiSession : public IscsiLink {
         });
   }
 
+  /// Queues a command for `service` to send. If the session is lost on the way, it is not `in_flight` afterwards.
+  void submit(IscsiCommand& command) {
+    using Direction = IscsiCommand::Direction;
+    const auto length = static_cast<int>(command.data.iov_len);
+    const int way = command.direction == Direction::in    ? SCSI_XFER_READ
+                    : command.direction == Direction::out ? SCSI_XFER_WRITE
+                                                          : SCSI_XFER_NONE;
+    ::scsi_task* const task = ::scsi_create_task(command.cdb.size, command.cdb.bytes.data(), way, length);
+    if (task == nullptr) return lose(Errc::backend_failed, "libiscsi has no memory");
+    // Exactly as long as the transfer: with less room the queue would be stuck for ever.
+    const std::span<::scsi_iovec> places =
+        command.scatter.empty() ? std::span{&command.data, 1} : std::span{command.scatter};
+    const auto count = static_cast<int>(places.size());
+    if (command.direction == Direction::in) ::scsi_task_set_iov_in(task, places.data(), count);
+    if (command.direction == Direction::out) ::scsi_task_set_iov_out(task, places.data(), count);
+    command.session = this;
+    command.state = IscsiCommand::State::in_flight;
+    command.when = Clock::now() + timeout_;
+    if (::iscsi_scsi_command_async(context(), command.lun, task, &answered, nullptr, &command) != 0) {
+      ::scsi_free_scsi_task(task);
+      command.state = IscsiCommand::State::idle;
+      lose(Errc::unavailable, "the session is gone: " + library_text());
+    }
+  }
+
   /// For discovery sessions: SendTargets. `each(target name, portal)` is called for every pair.
   template <class Each>
   Result<void> send_targets(Clock::time_point deadline, Each each) {
@@ -121,27 +146,6 @@ class IscsiSession : public IscsiLink {
 
   using IscsiLink::IscsiLink;
 
-  void submit(IscsiCommand& command) {
-    using Direction = IscsiCommand::Direction;
-    const auto length = static_cast<int>(command.data.iov_len);
-    const int way = command.direction == Direction::in    ? SCSI_XFER_READ
-                    : command.direction == Direction::out ? SCSI_XFER_WRITE
-                                                          : SCSI_XFER_NONE;
-    ::scsi_task* const task = ::scsi_create_task(command.cdb.size, command.cdb.bytes.data(), way, length);
-    if (task == nullptr) return lose(Errc::backend_failed, "libiscsi has no memory");
-    // Exactly as long as the transfer: with less room the queue would be stuck for ever.
-    if (command.direction == Direction::in) ::scsi_task_set_iov_in(task, &command.data, 1);
-    if (command.direction == Direction::out) ::scsi_task_set_iov_out(task, &command.data, 1);
-    command.session = this;
-    command.state = IscsiCommand::State::in_flight;
-    command.when = Clock::now() + timeout_;
-    if (::iscsi_scsi_command_async(context(), command.lun, task, &answered, nullptr, &command) != 0) {
-      ::scsi_free_scsi_task(task);
-      command.state = IscsiCommand::State::idle;
-      lose(Errc::unavailable, "the session is gone: " + library_text());
-    }
-  }
-
   static void answered(::iscsi_context*, int status, void* data, void* user) {
     auto& command = *static_cast<IscsiCommand*>(user);
     command.status = status;
@@ -149,12 +153,13 @@ class IscsiSession : public IscsiLink {
     command.sense_code = 0;
     command.received = 0;
     command.state = IscsiCommand::State::finished;
-    if (status == SCSI_STATUS_CANCELLED || status == SCSI_STATUS_ERROR || status == SCSI_STATUS_TIMEOUT) {
-      command.session->broken_ = true;
-    }
-    if (data == nullptr) return;
-    auto* const task = static_cast<::scsi_task*>(data);
-    if (status == SCSI_STATUS_CHECK_CONDITION) {
+    if (command.cancelled()) command.session->broken_ = true;
+    if (data != nullptr) read_answer(command, static_cast<::scsi_task*>(data));
+    if (command.on_answer != nullptr) command.on_answer(command);
+  }
+
+  static void read_answer(IscsiCommand& command, ::scsi_task* task) {
+    if (command.status == SCSI_STATUS_CHECK_CONDITION) {
       command.sense_key = static_cast<int>(task->sense.key);
       command.sense_code = task->sense.ascq;
     }

@@ -6,11 +6,14 @@
 #include <cstddef>
 #include <limits>
 #include <span>
+#include <stowage/backends/detail/rbd_extents.hpp>
 #include <stowage/backends/detail/rbd_image.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
 #include <stowage/io/device.hpp>
+#include <stowage/io/rbd_queue.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace stowage {
 
@@ -100,7 +103,19 @@ class RbdDevice {
         });
   }
 
-  /// The image of librbd, for queues. Null once it is closed.
+  /// Errors: invalid_argument (closed, or a depth below 1 or above 4096). The device stays open as long as the queue.
+  [[nodiscard]] Result<RbdQueue> queue(std::size_t depth) const {
+    if (!image_) return closed();
+    return RbdQueue::over(image_.get(), size_, writable_ ? Access::read_write : Access::read_only, depth);
+  }
+
+  /// Where it has data, see `MappedDevice`. What was written since it was opened is in it, if it was flushed.
+  [[nodiscard]] Result<std::vector<Extent>> extents() const {
+    if (!image_) return closed();
+    return detail::rbd_extents(image_.get(), size_, spec_);
+  }
+
+  /// The image of librbd. Null once it is closed.
   [[nodiscard]] ::rbd_image_t native() const noexcept { return image_.get(); }
 
  private:
@@ -144,7 +159,7 @@ class RbdDevice {
   bool writable_ = false;
 };
 
-static_assert(BlockDevice<RbdDevice>);
+static_assert(QueuedDevice<RbdDevice>);
 
 namespace detail {
 

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include <stowage/core/ids.hpp>
 #include <stowage/io/device.hpp>
 #include <stowage/testing/detail/sparse_blocks.hpp>
+#include <stowage/testing/serial_queue.hpp>
 #include <stowage/volume.hpp>
 #include <string>
 #include <type_traits>
@@ -115,6 +117,13 @@ class MemoryDevice {
     return flushed;
   }
 
+  /// The volume stays open as long as its queues.
+  [[nodiscard]] Result<SerialQueue<MemoryDevice>> queue(std::size_t depth) const {
+    if (!open_) return fail(Errc::wrong_state, "the volume is closed");
+    return SerialQueue<MemoryDevice>::over(MemoryDevice{size_, block_size_, open_}, open_->access == Access::read_write,
+                                           depth);
+  }
+
  private:
   friend class MemoryBackend;
 
@@ -137,7 +146,7 @@ class MemoryDevice {
     }
   };
 
-  MemoryDevice(Bytes size, Bytes block_size, std::unique_ptr<Open> open)
+  MemoryDevice(Bytes size, Bytes block_size, std::shared_ptr<Open> open)
       : size_{size}, block_size_{block_size}, open_{std::move(open)} {}
 
   template <class Verb>
@@ -154,9 +163,11 @@ class MemoryDevice {
 
   Bytes size_;
   Bytes block_size_;
-  std::unique_ptr<Open> open_;
+  std::shared_ptr<Open> open_;
 };
 
-static_assert(BlockDevice<MemoryDevice>);
+using MemoryQueue = SerialQueue<MemoryDevice>;
+
+static_assert(QueuedDevice<MemoryDevice>);
 
 }  // namespace stowage::testing

@@ -1,8 +1,18 @@
 #pragma once
 // Laws of the bytes of a volume.
 
+#include <sys/uio.h>
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
+#include <span>
+#include <stowage/io/device.hpp>
+#include <stowage/io/queue.hpp>
 #include <stowage/testing/laws/bench.hpp>
+#include <vector>
 
 namespace stowage::testing::laws {
 
@@ -143,6 +153,45 @@ void two_may_read_at_once(Bench<F>& bench) {
   CHECK(bench.holds(volume, 11));
   const auto there = bench.read(std::move(first), bench.place);
   CHECK(there == Bench<F>::data(11));
+}
+
+/// Of devices that have queues; of others it says what `what_was_closed_is_there_when_it_is_opened_again` says.
+template <class F>
+void a_queue_moves_the_bytes_of_its_device(Bench<F>& bench) {
+  const VolumeName volume = bench.writable();
+  bench.fill(volume, 12);
+  {
+    auto device = must(bench.storage().open_volume(volume, Access::read_write));
+    if constexpr (QueuedDevice<decltype(device)>) {
+      struct alignas(4096) Page {
+        std::array<std::byte, 4096> bytes;
+      };
+      const auto data = Bench<F>::data(13);
+      std::vector<Page> pages(data.size() / sizeof(Page));
+      std::vector<::iovec> buffers;
+      for (std::size_t i = 0; i < pages.size(); ++i) {
+        std::copy_n(data.begin() + static_cast<std::ptrdiff_t>(i * sizeof(Page)), sizeof(Page), pages[i].bytes.begin());
+        buffers.push_back({pages[i].bytes.data(), sizeof(Page)});
+      }
+      auto queue = must(device.queue(pages.size()));
+      CHECK(queue.size().count == device.size().count);
+      CHECK(queue.block_size().count == device.block_size().count);
+      for (std::size_t i = 0; i < pages.size(); ++i) {
+        const Bytes at = bench.place + Bytes{i * sizeof(Page)};
+        const IoRequest write{.op = IoOp::write, .offset = at, .buffers = {&buffers[i], 1}, .token = i};
+        REQUIRE(queue.submit(write) == Submitted::yes);
+      }
+      std::vector<IoCompletion> done(pages.size());
+      while (queue.in_flight() > 0) {
+        const std::size_t count = must(wait(queue, std::span{done}, std::chrono::seconds{30}));
+        for (std::size_t i = 0; i < count; ++i) CHECK(done[i].result == std::int64_t{sizeof(Page)});
+      }
+    } else {
+      must(device.write_at(bench.place, Bench<F>::data(13)));
+    }
+    must(device.close());
+  }
+  CHECK(bench.holds(volume, 13));
 }
 
 }  // namespace stowage::testing::laws

@@ -1,0 +1,213 @@
+// copy: between volumes and files, of whatever types
+
+#include "command.hpp"
+#include "json_output.hpp"
+#include "progress_line.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <algorithm>
+#include <cerrno>
+#include <stowage/io/kernel_extents.hpp>
+#include <stowage/io/uring_queue.hpp>
+#include <stowage/transfer/copy.hpp>
+
+namespace stowctl {
+
+using namespace stowage;
+
+namespace {
+
+struct CopyArguments {
+  std::string from;
+  std::string to;
+  std::string limit;
+  std::size_t queue_depth = CopyOptions{}.queue_depth;
+  bool verify = false;
+};
+
+/// `ID:VOLUME` is a volume; all else, and what begins as a path does, is a file.
+bool names_file(const std::string& text) {
+  return text.starts_with('/') || text.starts_with('.') || text.find(':') == text.npos;
+}
+
+Error copy_file_error(const std::string& file, int error) {
+  const Errc code = error == ENOENT                       ? Errc::not_found
+                    : error == EEXIST                     ? Errc::already_exists
+                    : error == EACCES || error == EPERM   ? Errc::permission_denied
+                    : error == ENOSPC || error == EFBIG   ? Errc::no_space
+                    : error == EISDIR || error == ENOTDIR ? Errc::invalid_argument
+                                                          : Errc::backend_failed;
+  return Error{code, native_errno(error).message(), native_errno(error)}.about("file '" + file + "'");
+}
+
+/// Where the bytes come from: calls `work(queue, extents)`.
+template <class Work>
+Result<Answer> with_source(Context& context, const CopyArguments& arguments, Work work) {
+  if (names_file(arguments.from)) {
+    const Fd file{::open(arguments.from.c_str(), O_RDONLY | O_CLOEXEC)};
+    if (!file) return fail(copy_file_error(arguments.from, errno));
+    const auto extents = file_extents(file.get());
+    if (!extents) return fail(Error{extents.error()}.about("file '" + arguments.from + "'"));
+    auto queue = UringQueue::open(arguments.from, Access::read_only, arguments.queue_depth);
+    if (!queue) return fail(std::move(queue.error()).about("file '" + arguments.from + "'"));
+    return work(*queue, *extents);
+  }
+  auto volume = Volume::open(context, arguments.from);
+  if (!volume) return fail(std::move(volume.error()));
+  auto device = volume->storage.open_volume(volume->name, Access::read_only);
+  if (!device) return fail(std::move(device.error()));
+  const auto extents = device->extents();
+  if (!extents) return fail(Error{extents.error()}.about(volume->volid()));
+  auto queue = device->queue(arguments.queue_depth);
+  if (!queue) return fail(std::move(queue.error()).about(volume->volid()));
+  return work(*queue, *extents);
+}
+
+/// A file, which appears under its name when it is complete; or a block device, which is there.
+template <class Copy>
+Result<Copied> onto_file(const Context& context, const CopyArguments& arguments, Bytes size, Copy copy) {
+  struct ::stat about {};
+  const bool there = ::stat(arguments.to.c_str(), &about) == 0;
+  if (there && !context.options().yes && S_ISREG(about.st_mode)) {
+    return fail(
+        Error{Errc::already_exists, "it exists"}.about("file '" + arguments.to + "'").advise("--yes overwrites it"));
+  }
+  if (there && !S_ISREG(about.st_mode)) {
+    if (auto sure = context.confirm("Overwrite " + arguments.to + "?"); !sure) return fail(std::move(sure.error()));
+    auto queue = UringQueue::open(arguments.to, Access::read_write, arguments.queue_depth);
+    if (!queue) return fail(std::move(queue.error()).about("file '" + arguments.to + "'"));
+    return copy(*queue, false);
+  }
+  const std::string partial = arguments.to + ".partial-" + std::to_string(::getpid());
+  Fd file{::open(partial.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640)};
+  if (!file) return fail(copy_file_error(partial, errno));
+  const auto fill = [&]() -> Result<Copied> {
+    if (::ftruncate(file.get(), static_cast<::off_t>(size.count)) != 0) return fail(copy_file_error(partial, errno));
+    auto queue = UringQueue::over(std::move(file), arguments.queue_depth);
+    if (!queue) return fail(std::move(queue.error()).about("file '" + partial + "'"));
+    return copy(*queue, true);
+  };
+  auto copied = fill();
+  if (copied && ::rename(partial.c_str(), arguments.to.c_str()) != 0) {
+    copied = fail(copy_file_error(arguments.to, errno));
+  }
+  if (!copied) ::unlink(partial.c_str());
+  return copied;
+}
+
+template <class Copy>
+Result<Copied> onto_open_volume(AnyStorage& storage, const VolumeName& name, const CopyArguments& arguments, bool fresh,
+                                Copy copy) {
+  auto device = storage.open_volume(name, Access::read_write);
+  if (!device) return fail(std::move(device.error()));
+  auto copied = [&]() -> Result<Copied> {
+    auto queue = device->queue(arguments.queue_depth);
+    if (!queue) return fail(std::move(queue.error()));
+    return copy(*queue, fresh);
+  }();
+  if (!copied) return copied;
+  if (auto closed = device->close(); !closed) return fail(std::move(closed.error()));
+  return copied;
+}
+
+/// A new volume for a guest, which is `incomplete` until all is there, and removed if that fails.
+template <class Copy>
+Result<Copied> onto_new_volume(Volume& volume, VmId vmid, const CopyArguments& arguments, Bytes size, Copy copy) {
+  AnyStorage& storage = volume.storage;
+  CreateSpec spec{.vmid = vmid, .size = round_up(size, 1_KiB)};
+  if (!storage.config().content.has(Content::images)) spec.content = Content::rootdir;
+  auto made = storage.begin_import(spec);
+  if (!made) return fail(std::move(made.error()));
+  volume.name = *made;
+  const bool fresh = storage.features().can.has(Capability::sparse_init);
+  auto copied = onto_open_volume(storage, *made, arguments, fresh, copy);
+  if (copied) {
+    if (auto whole = storage.end_import(*made); !whole) copied = fail(std::move(whole.error()));
+  }
+  if (copied) return copied;
+  Error error = std::move(copied.error()).about(volume.volid());
+  if (auto removed = storage.remove(*made); !removed && removed.error().code() != Errc::not_found) {
+    return fail(
+        std::move(error).advise("the unfinished volume is still there, recover it: " + removed.error().detail()));
+  }
+  return fail(std::move(error));
+}
+
+/// Where they go: calls `copy(queue, fresh)`, and says what the destination is called.
+template <class Copy>
+Result<Copied> onto(Context& context, const CopyArguments& arguments, Bytes size, std::string& named, Copy copy) {
+  named = arguments.to;
+  if (names_file(arguments.to)) return onto_file(context, arguments, size, copy);
+  auto volume = Volume::open(context, arguments.to);
+  if (!volume) return fail(std::move(volume.error()));
+  if (const auto vmid = VmId::parse(volume->name.str())) {
+    auto copied = onto_new_volume(*volume, *vmid, arguments, size, copy);
+    named = volume->volid();
+    return copied;
+  }
+  if (auto sure = context.confirm("Overwrite " + volume->volid() + "?"); !sure) return fail(std::move(sure.error()));
+  return onto_open_volume(volume->storage, volume->name, arguments, false, copy).map_error([&](Error&& error) {
+    return std::move(error).about(volume->volid());
+  });
+}
+
+Result<Answer> copy_command(Context& context, const CopyArguments& arguments) {
+  if (arguments.from == arguments.to) {
+    return fail(Errc::invalid_argument, "'" + arguments.from + "' cannot be copied onto itself");
+  }
+  Bytes limit{};
+  if (!arguments.limit.empty()) {
+    const auto parsed = Bytes::parse(arguments.limit);
+    if (!parsed) return fail(parsed.error());
+    limit = *parsed;
+  }
+  return with_source(context, arguments, [&](auto& source, const std::vector<Extent>& extents) -> Result<Answer> {
+    if (context.options().dry_run) {
+      return Context::would("copy " + to_string(source.size()) + " of " + arguments.from + " to " + arguments.to);
+    }
+    context.begin_change();
+    ProgressLine line{context.options(), "copy " + arguments.from, ProgressLine::Unit::bytes};
+    Progress shown = line.progress();
+    const CopyProgress progress{[](void* user, const CopyState& state) {
+                                  (*static_cast<Progress*>(user))(state.done.count, state.total.count);
+                                },
+                                &shown};
+    std::string named;
+    const auto copied = onto(context, arguments, source.size(), named, [&](auto& destination, bool fresh) {
+      return copy_queues(source, destination, extents,
+                         {.queue_depth = arguments.queue_depth,
+                          .fresh = fresh,
+                          .verify = arguments.verify,
+                          .rate_limit = limit,
+                          .progress = progress,
+                          .stop = context.stop()});
+    });
+    if (!copied) return fail(copied.error());
+    const double seconds = static_cast<double>(copied->elapsed.count()) / 1000;
+    return Answer{
+        arguments.from + ": " + std::to_string(copied->size.count) + " bytes to " + named + ", " +
+            std::to_string(copied->skipped.count) + " of them zeros",
+        {{"volid", named}, {"bytes", copied->size.count}, {"skipped", copied->skipped.count}, {"seconds", seconds}}};
+  });
+}
+
+}  // namespace
+
+void add_copy_commands(Commands commands) {
+  commands.add<CopyArguments>(
+      "copy", "copy all bytes of a volume or file onto another",
+      [](CLI::App& app, CopyArguments& arguments) {
+        app.add_option("FROM", arguments.from, "STORAGE:VOLUME, or a file")->required();
+        app.add_option("TO", arguments.to, "STORAGE:VOLUME, a file, or STORAGE:VMID for a new volume")->required();
+        app.add_flag("--verify", arguments.verify, "read it all back, and compare");
+        app.add_option("--queue-depth", arguments.queue_depth, "requests in flight on either side")
+            ->check(CLI::Range(1, 4096))
+            ->capture_default_str();
+        app.add_option("--limit", arguments.limit, "bytes a second, as 100M");
+      },
+      copy_command);
+}
+
+}  // namespace stowctl

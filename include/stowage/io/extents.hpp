@@ -1,0 +1,62 @@
+#pragma once
+// Which parts of a volume hold data.
+
+#include <concepts>
+#include <stowage/core/bytes.hpp>
+#include <stowage/io/device.hpp>
+#include <utility>
+#include <vector>
+
+namespace stowage {
+
+/// A range of a volume. What is not allocated reads as zeros; what is may do so too.
+struct Extent {
+  Bytes offset{};
+  Bytes length{};
+  bool allocated = false;
+
+  friend bool operator==(const Extent&, const Extent&) = default;
+};
+
+/// A device that knows where its data are: `extents()` covers the volume from its begin to its end, in order.
+template <class D>
+concept MappedDevice = requires(D& device) {
+  { device.extents() } -> detail::returns<std::vector<Extent>>;
+};
+
+namespace detail {
+
+/// Extents as they are learnt, in order: what was left out is a hole, and neighbours of one kind become one.
+class ExtentMap {
+ public:
+  /// From `offset` to `end`, as far as that goes on from what is known.
+  void add(Bytes offset, Bytes end, bool allocated) {
+    if (known_ < offset) append(offset, false);
+    if (known_ < end) append(end, allocated);
+  }
+  /// Up to where it is known.
+  [[nodiscard]] Bytes known() const noexcept { return known_; }
+  /// All of a volume of that size. It is empty afterwards.
+  [[nodiscard]] std::vector<Extent> take(Bytes size) {
+    add(size, size, false);
+    known_ = Bytes{};
+    return std::exchange(extents_, {});
+  }
+
+ private:
+  void append(Bytes end, bool allocated) {
+    const Bytes length = end - known_;
+    if (!extents_.empty() && extents_.back().allocated == allocated) {
+      extents_.back().length += length;
+    } else {
+      extents_.push_back({known_, length, allocated});
+    }
+    known_ = end;
+  }
+
+  Bytes known_{};
+  std::vector<Extent> extents_;
+};
+
+}  // namespace detail
+}  // namespace stowage

@@ -1,0 +1,63 @@
+#pragma once
+// All bytes of one volume onto another, of whatever types.
+
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <stowage/core/bytes.hpp>
+#include <stowage/core/error.hpp>
+#include <stowage/io/device.hpp>
+#include <stowage/io/extents.hpp>
+#include <stowage/io/queue.hpp>
+#include <stowage/transfer/copier.hpp>
+#include <stowage/transfer/copy_options.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace stowage {
+
+/// Copies what `source` reads to `destination`. Both queues are idle and nobody else's, and are idle again afterwards.
+/// `extents`: where the source has data, as `MappedDevice::extents` tells it; empty: not known.
+///
+/// The destination is as large as the source or larger; what lies behind the end of the source is left as it is, but
+/// for the rest of its last block, which becomes zeros. After an error the destination has some of the bytes.
+///
+/// Errors: invalid_argument (sizes, options, a destination opened to read); those of either side, which say where and
+/// at which offset; corrupt (`verify`); cancelled.
+/// Blocks: until the end; after an error or a stop until all requests in flight have come back.
+/// Cost: `queue_depth` * `chunk` bytes; with `verify` another 8 for each chunk of the source.
+template <IoQueue Source, IoQueue Destination>
+[[nodiscard]] Result<Copied> copy_queues(Source& source, Destination& destination, std::span<const Extent> extents = {},
+                                         const CopyOptions& options = {}) {
+  if (destination.size() < source.size()) {
+    return fail(Errc::invalid_argument, "the destination has " + std::to_string(destination.size().count) +
+                                            " bytes, and the source " + std::to_string(source.size().count));
+  }
+  if (auto good = detail::check_depth(options.queue_depth); !good) return fail(std::move(good.error()));
+  if (options.chunk < 512_B || options.chunk > 256_MiB) {
+    return fail(Errc::invalid_argument,
+                "a chunk has 512 bytes to 256 MiB, not " + std::to_string(options.chunk.count) + " bytes");
+  }
+  const Bytes block{std::lcm(source.block_size().count, destination.block_size().count)};
+  const std::uint64_t chunk = round_up(options.chunk, block).count;
+  return detail::Copier<Source, Destination>{source, destination, extents, chunk, options}.run();
+}
+
+/// The same for open volumes. A source that knows where its data are is read only there.
+template <QueuedDevice Source, QueuedDevice Destination>
+[[nodiscard]] Result<Copied> copy(Source& source, Destination& destination, const CopyOptions& options = {}) {
+  std::vector<Extent> extents;
+  if constexpr (MappedDevice<Source>) {
+    auto map = source.extents();
+    if (!map) return fail(std::move(map.error()).during("asking the source where its data are"));
+    extents = *std::move(map);
+  }
+  auto from = source.queue(options.queue_depth);
+  if (!from) return fail(std::move(from.error()).during("the source"));
+  auto to = destination.queue(options.queue_depth);
+  if (!to) return fail(std::move(to.error()).during("the destination"));
+  return copy_queues(*from, *to, extents, options);
+}
+
+}  // namespace stowage

@@ -1,0 +1,102 @@
+#pragma once
+// What a copy does in which order, and how it knows afterwards that it did.
+
+#include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <stowage/io/extents.hpp>
+
+namespace stowage::detail {
+
+/// A part of a copy: at most one chunk with data in it, or a hole of whole chunks.
+struct CopyPiece {
+  std::uint64_t at = 0;
+  std::uint64_t length = 0;
+  std::uint64_t data_begin = 0;  // of that, what is to be read; the rest are zeros
+  std::uint64_t data_end = 0;
+
+  [[nodiscard]] bool hole() const noexcept { return data_begin == data_end; }
+};
+
+/// Cuts a volume into pieces, from its begin to its end.
+class CopyPlan {
+ public:
+  struct Sizes {
+    std::uint64_t total;
+    std::uint64_t chunk;
+    std::uint64_t block;  ///< of the source; divides the chunk
+    std::uint64_t most_hole;
+  };
+
+  /// Without extents, all of it is data.
+  CopyPlan(const Sizes& sizes, std::span<const Extent> extents) noexcept
+      : sizes_{sizes}, extents_{extents}, unknown_{extents.empty()} {}
+
+  std::optional<CopyPiece> next() noexcept {
+    if (at_ == sizes_.total) return std::nullopt;
+    const std::uint64_t begin = at_;
+    const std::uint64_t chunk_end = std::min(begin / sizes_.chunk * sizes_.chunk + sizes_.chunk, sizes_.total);
+    if (unknown_) {
+      at_ = chunk_end;
+      return CopyPiece{begin, at_ - begin, begin, at_};
+    }
+    const std::uint64_t data = data_from(begin);
+    if (data >= chunk_end) {
+      const std::uint64_t end = data == sizes_.total ? data : data / sizes_.chunk * sizes_.chunk;
+      at_ = std::min(end, begin + sizes_.most_hole);
+      return CopyPiece{begin, at_ - begin, begin, begin};
+    }
+    at_ = chunk_end;
+    return CopyPiece{begin, at_ - begin, data / sizes_.block * sizes_.block, data_until(chunk_end)};
+  }
+
+ private:
+  /// Where the first data at or behind `at` are.
+  std::uint64_t data_from(std::uint64_t at) noexcept {
+    while (!extents_.empty() && (!extents_.front().allocated || end_of(extents_.front()) <= at)) {
+      extents_ = extents_.subspan(1);
+    }
+    return extents_.empty() ? sizes_.total : std::clamp(extents_.front().offset.count, at, sizes_.total);
+  }
+  /// Where the last data before `limit` end, on a block.
+  [[nodiscard]] std::uint64_t data_until(std::uint64_t limit) const noexcept {
+    std::uint64_t end = 0;
+    for (const Extent& extent : extents_) {
+      if (extent.offset.count >= limit) break;
+      if (extent.allocated) end = end_of(extent);
+    }
+    return end >= limit ? limit : std::min((end + sizes_.block - 1) / sizes_.block * sizes_.block, limit);
+  }
+  static std::uint64_t end_of(const Extent& extent) noexcept { return extent.offset.count + extent.length.count; }
+
+  Sizes sizes_;
+  std::span<const Extent> extents_;
+  bool unknown_;
+  std::uint64_t at_ = 0;
+};
+
+/// Tells whether bytes are those that were seen before: against mistakes, not against an enemy. Never zero.
+inline std::uint64_t copy_checksum(std::span<const std::byte> data) noexcept {
+  // Four chains that do not wait for each other; each step can be undone, so that one wrong word always shows.
+  constexpr std::uint64_t odd = 0x9E3779B97F4A7C15U;
+  std::uint64_t chains[4] = {1, 2, 3, 4};
+  const auto take = [&](std::size_t chain, std::uint64_t word) {
+    chains[chain] = std::rotl((chains[chain] ^ word) * odd, 29);
+  };
+  std::size_t at = 0;
+  for (; at + 32 <= data.size(); at += 32) {
+    std::uint64_t words[4];
+    std::memcpy(words, data.data() + at, sizeof words);
+    for (std::size_t i = 0; i < 4; ++i) take(i, words[i]);
+  }
+  for (; at < data.size(); ++at) take(0, std::to_integer<std::uint64_t>(data[at]) + 1);
+  std::uint64_t sum = data.size();
+  for (const std::uint64_t chain : chains) sum = std::rotl((sum ^ chain) * odd, 31);
+  return sum != 0 ? sum : 1;
+}
+
+}  // namespace stowage::detail

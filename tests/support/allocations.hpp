@@ -1,0 +1,10 @@
+#pragma once
+
+#include <cstdint>
+
+namespace stowage::testing {
+
+/// How often this thread has asked for memory: `operator new`, of our code and of the libraries that it calls.
+std::uint64_t allocations() noexcept;
+
+}  // namespace stowage::testing
