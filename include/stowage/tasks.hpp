@@ -210,7 +210,7 @@ auto ask_all(const std::vector<Item>& items, std::optional<std::chrono::millisec
   answers.reserve(items.size());
   for (Result<Running>& task : tasks) {
     if (!task) {
-      answers.push_back(fail(task.error()));
+      answers.emplace_back(fail(task.error()));
     } else if (!patience) {
       answers.push_back(task->wait());
     } else if (auto answer = task->wait_until(begin + *patience)) {
@@ -218,7 +218,7 @@ auto ask_all(const std::vector<Item>& items, std::optional<std::chrono::millisec
     } else {
       task->cancel();
       std::move(*task).detach();
-      answers.push_back(fail(Errc::timed_out, "no answer in time"));
+      answers.emplace_back(fail(Errc::timed_out, "no answer in time"));
     }
   }
   return answers;
