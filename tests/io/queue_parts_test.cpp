@@ -22,17 +22,16 @@ using detail::Slots;
 
 namespace {
 
-std::atomic<bool> slow{false};
+std::atomic<bool> held_up{false};
 std::atomic<unsigned> wakes{0};
 
 }  // namespace
 
 /// The C library's, but as slow as a test wants it.
 extern "C" int eventfd_write(int fd, ::eventfd_t value) {
-  if (slow) std::this_thread::sleep_for(std::chrono::milliseconds{100});
-  const bool written = ::write(fd, &value, sizeof value) == sizeof value;
-  if (written) ++wakes;
-  return written ? 0 : -1;
+  while (held_up) std::this_thread::sleep_for(std::chrono::milliseconds{1});
+  ++wakes;  // before it is seen
+  return ::write(fd, &value, sizeof value) == sizeof value ? 0 : -1;
 }
 
 namespace {
@@ -105,12 +104,16 @@ TEST_CASE("a mailbox that goes after its last letter waits for the sender to be 
   box.emplace(eventfd());
   Letter letter;
   wakes = 0;
-  slow = true;
+  held_up = true;
   std::thread sender{[&] { box->post(&letter); }};
   while (box->receive() == nullptr) std::this_thread::yield();
   CHECK(wakes == 0);
+  std::thread other{[] {
+    std::this_thread::sleep_for(std::chrono::milliseconds{100});
+    held_up = false;
+  }};
   box.reset();
   CHECK(wakes == 1);
-  slow = false;
   sender.join();
+  other.join();
 }
