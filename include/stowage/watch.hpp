@@ -51,7 +51,7 @@ struct Crossing {
 class StatusWatch {
  public:
   explicit StatusWatch(const std::vector<Threshold>& thresholds) {
-    for (const Threshold& threshold : thresholds) gauges_.push_back({threshold, false});
+    for (const Threshold& threshold : thresholds) gauges_.emplace_back(threshold, false);
   }
 
   /// What this status, or failure to get one, has crossed, in the order of the thresholds. What it does not tell stays

@@ -205,8 +205,8 @@ TEST_CASE("what is no device and no file, and a senseless depth, give no queue",
   CHECK(UringQueue::over(Fd{}, 1).error().code() == Errc::backend_failed);
   const ScratchFile file{1_MiB};
   for (const int flags : {O_WRONLY, O_RDWR | O_APPEND, O_RDWR | O_NONBLOCK}) {
-    Fd fd{::open(file.path().c_str(), flags | O_CLOEXEC)};
-    CHECK(UringQueue::over(std::move(fd), 1).error().code() == Errc::invalid_argument);
+    const auto queue = UringQueue::over(Fd{::open(file.path().c_str(), flags | O_CLOEXEC)}, 1);
+    CHECK(queue.error().code() == Errc::invalid_argument);
   }
   CHECK(code(file.path(), 0) == Errc::invalid_argument);
   CHECK(code(file.path(), 5000) == Errc::invalid_argument);

@@ -34,8 +34,8 @@ class IscsiLane {
   using Clock = IscsiSession::Clock;
   enum class State : std::uint8_t { down, up, away };
 
-  IscsiLane(std::shared_ptr<const IscsiConnector> connector, const OpenedLun& lun, int wake)
-      : connector_{std::move(connector)}, lun_{lun}, wake_{wake}, isid_{random_isid()} {}
+  IscsiLane(std::shared_ptr<const IscsiConnector> connector, OpenedLun lun, int wake)
+      : connector_{std::move(connector)}, lun_{std::move(lun)}, wake_{wake}, isid_{random_isid()} {}
   IscsiLane(const IscsiLane&) = delete;
   IscsiLane& operator=(const IscsiLane&) = delete;
   ~IscsiLane() {
