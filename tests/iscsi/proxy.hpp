@@ -112,21 +112,31 @@ class Proxy {
     Fd server;
     bool stalled = false;
     StatusForger forger{};
+    std::string to_client{};  // what has come and cannot go on yet
+    std::string to_server{};
   };
+
+  /// A side is read only when what it said before has gone on. (To wait there for the other one would be the end when
+  /// both sides write first and read then, as tgtd does.)
+  static ::pollfd wanted_of(const Link& link, const Fd& side, const std::string& from_it, const std::string& to_it) {
+    const int events = (from_it.empty() ? POLLIN : 0) | (to_it.empty() ? 0 : POLLOUT);
+    return {link.stalled ? -1 : side.get(), static_cast<short>(events), 0};
+  }
 
   void work() {
     std::vector<Link> links;
     while (!end_) {
       std::vector<::pollfd> wanted{{listener_.get(), POLLIN, 0}};
       for (const Link& link : links) {
-        wanted.push_back({link.stalled ? -1 : link.client.get(), POLLIN, 0});
-        wanted.push_back({link.stalled ? -1 : link.server.get(), POLLIN, 0});
+        wanted.push_back(wanted_of(link, link.client, link.to_server, link.to_client));
+        wanted.push_back(wanted_of(link, link.server, link.to_client, link.to_server));
       }
       if (::poll(wanted.data(), wanted.size(), 20) <= 0) continue;
       for (std::size_t i = 0; i < links.size(); ++i) {
         Link& link = links[i];
-        const bool goes_on = (wanted[1 + 2 * i].revents == 0 || carry(link, link.client, link.server)) &&
-                             (wanted[2 + 2 * i].revents == 0 || carry(link, link.server, link.client));
+        if (wanted[1 + 2 * i].revents == 0 && wanted[2 + 2 * i].revents == 0) continue;
+        const bool goes_on = carry(link, link.client, link.server, link.to_server) &&
+                             carry(link, link.server, link.client, link.to_client);
         if (!goes_on) link.client.reset();
       }
       std::erase_if(links, [](const Link& link) { return !link.client; });
@@ -141,7 +151,10 @@ class Proxy {
   }
 
   /// False: the link is to be closed.
-  bool carry(Link& link, const Fd& from, const Fd& to) {
+  bool carry(Link& link, const Fd& from, const Fd& to, std::string& backlog) {
+    if (link.stalled) return true;
+    if (!send(to, backlog, MSG_DONTWAIT)) return false;
+    if (!backlog.empty()) return true;
     std::array<char, 65536> buffer{};
     const ::ssize_t length = ::recv(from.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (length < 0) return errno == EAGAIN;
@@ -155,11 +168,21 @@ class Proxy {
       if (breaks) part = left_;
       left_ -= part;
     }
-    if (part > 0 && ::send(to.get(), buffer.data(), static_cast<std::size_t>(part), MSG_NOSIGNAL) != part) return false;
+    backlog.assign(buffer.data(), static_cast<std::size_t>(part));
+    if (!send(to, backlog, breaks ? 0 : MSG_DONTWAIT)) return false;
     if (!breaks) return true;
     armed_ = false;
     link.stalled = then_ == Then::stall;
     return link.stalled;
+  }
+
+  /// What is left stays in `backlog`. False: the other side has gone.
+  static bool send(const Fd& to, std::string& backlog, int flags) {
+    if (backlog.empty()) return true;
+    const ::ssize_t sent = ::send(to.get(), backlog.data(), backlog.size(), MSG_NOSIGNAL | flags);
+    if (sent < 0) return errno == EAGAIN;
+    backlog.erase(0, static_cast<std::size_t>(sent));
+    return true;
   }
 
   ::sockaddr_in to_{};
