@@ -126,7 +126,10 @@ class IscsiEngine {
     } else if (unfinished_ > 0) {
       Clock::time_point until = look_at_;
       if (!waiting_.empty()) until = std::min(until, waiting_.front()->when);
-      for (const auto& lane : lanes_) until = std::min(until, lane->wake_at());
+      for (const auto& lane : lanes_) {
+        until = std::min(until, lane->wake_at());
+        if (has_commands()) until = std::min(until, lane->calm_at());
+      }
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
       ready.tick = std::clamp(left, std::chrono::milliseconds{}, ready.tick);
     }
@@ -150,11 +153,15 @@ class IscsiEngine {
     return std::count_if(lanes_.begin(), lanes_.end(), [&](const auto& lane) { return lane->state() == state; });
   }
 
+  [[nodiscard]] bool has_commands() const noexcept {
+    return !unsent_.empty() || (!uncut_.empty() && !free_pieces_.empty());
+  }
+
   /// Sends what there is to be sent, as far as there are sessions and pieces. Says whether it did.
   bool send(Clock::time_point now) {
     while (!waiting_.empty() && waiting_.front()->when <= now) unsent_.push(*waiting_.pop());
     bool sent = false;
-    while (!unsent_.empty() || (!uncut_.empty() && !free_pieces_.empty())) {
+    while (has_commands()) {
       IscsiLane* const lane = choose_lane(now);
       if (lane == nullptr) break;
       Piece& piece = unsent_.empty() ? cut() : *unsent_.pop();

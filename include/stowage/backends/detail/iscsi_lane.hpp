@@ -59,6 +59,10 @@ class IscsiLane {
     if (state_ == State::down) return retry_at_;
     return state_ == State::up && probing() ? probe_.when : Clock::time_point::max();
   }
+  /// When it is to be asked again whether it takes commands, if there are any.
+  [[nodiscard]] Clock::time_point calm_at() const noexcept {
+    return state_ == State::up && too_busy() ? probe_.when : Clock::time_point::max();
+  }
 
   /// Whether a command may be sent. If it is time to ask the LUN who it is, that is done first.
   [[nodiscard]] bool takes_commands(Clock::time_point now) {
@@ -68,6 +72,7 @@ class IscsiLane {
       if (probe_.when <= now) give_up(Errc::timed_out, "the LUN does not say who it is", now);
       return false;
     }
+    if (too_busy() && now < probe_.when) return false;
     if (now - verified_ < trust) return true;
     probe_.set(lun_.disk.wire, identity_page).into(answer_);
     session_->submit(probe_);
@@ -184,11 +189,13 @@ class IscsiLane {
     page_ = outcome->page;
     page_length_ = outcome->page_length;
     verified_ = Clock::now();
+    probe_.state = IscsiCommand::State::idle;
     state_ = State::up;
     return {};
   }
 
   [[nodiscard]] bool probing() const noexcept { return probe_.state == IscsiCommand::State::in_flight; }
+  [[nodiscard]] bool too_busy() const noexcept { return probe_.state == IscsiCommand::State::waiting; }
 
   void lost(Clock::time_point now) {
     if (state_ != State::up || !session_->lost()) return;
@@ -198,6 +205,11 @@ class IscsiLane {
   }
 
   void judge_probe(Clock::time_point now) {
+    if (probe_.busy()) {  // which says nothing of who it is
+      probe_.state = IscsiCommand::State::waiting;
+      probe_.when = now + pause;
+      return;
+    }
     probe_.state = IscsiCommand::State::idle;
     const std::size_t length = probe_.good() ? probe_.received : 0;
     if (length == page_length_ && std::equal(answer_.begin(), answer_.begin() + length, page_.begin())) {
