@@ -5,6 +5,7 @@
 #include <optional>
 #include <stop_token>
 #include <stowage/core/bytes.hpp>
+#include <stowage/core/lock.hpp>
 #include <stowage/core/net.hpp>
 #include <stowage/features.hpp>
 #include <string>
@@ -83,6 +84,8 @@ struct StorageLocks {
   std::string host{};     ///< of storages that this host has alone: the folder of lock files
   /// How long to wait for others.
   std::chrono::milliseconds wait{10'000};
+  /// How long the cluster's are ours once they are.
+  ClusterLease lease{};
   /// Ends the waiting only; a verb that has begun goes on. Default: `OpenOptions::stop`.
   std::stop_token stop{};
 };

@@ -62,6 +62,7 @@ class Place {
   ConfigStore cluster(std::chrono::milliseconds wait = 10s) const {
     return ConfigStore{{.config = config(), .priv = file("priv"), .wait = wait, .cluster = folder_}};
   }
+  const std::string& folder() const { return folder_; }
   std::vector<std::string> names() const {
     std::vector<std::string> all;
     for (const auto& entry : fs::directory_iterator{folder_}) all.push_back(entry.path().filename());
@@ -202,6 +203,26 @@ TEST_CASE("ConfigStore: on the cluster's file system the lock is the one of pves
   }};
   CHECK(place.cluster().commit(pool("ceph", "p2")));
   other.join();
+}
+
+TEST_CASE("ConfigStore: a lock of the cluster that expires meanwhile changes nothing, and is the next one's") {
+  const Place place{"rbd: ceph\n\tpool p0\n"};
+  const std::string lock = place.file("priv/lock/file-storage_cfg");
+  fs::create_directories(place.file("priv/lock"));
+  const auto with = [&](ClusterLease lease) {
+    return ConfigStore{
+        {.config = place.config(), .priv = place.file("priv"), .cluster = place.folder(), .lease = lease}};
+  };
+  const auto late = with({.to_change = 0ms, .to_let_go = 0ms}).commit(pool("ceph", "p1"));
+  REQUIRE_FALSE(late);
+  CHECK(late.error().code() == Errc::timed_out);
+  CHECK(late.error().object() == place.config());
+  CHECK(place.read() == "rbd: ceph\n\tpool p0\n");
+  CHECK(fs::exists(lock));  // it may be another's by now
+  fs::remove(lock);
+  CHECK_FALSE(with({.to_change = 0ms}).commit(pool("ceph", "p1")));
+  CHECK_FALSE(fs::exists(lock));  // it is ours for certain
+  CHECK(with({}).commit(pool("ceph", "p1")));
 }
 
 TEST_CASE("ConfigStore: a change of somebody who knows no lock is not overwritten") {

@@ -285,6 +285,26 @@ TEST_CASE("the storage lock: another process holds it, and the verb says so in t
   }
 }
 
+TEST_CASE("the storage lock: one of the cluster that expires meanwhile changes nothing, and is the next one's") {
+  const Cluster cluster;
+  const Nfs backend{[&] { return fs::exists(cluster.shared_lock()); }};
+  const auto create = [&](ClusterLease lease) {
+    OpenOptions options = cluster.options();
+    options.locks->lease = lease;
+    return Storage<Nfs>{id, backend, options}.create({.vmid = VmId{1}, .size = 1_MiB});
+  };
+  const auto late = create({.to_change = 0ms, .to_let_go = 0ms});
+  REQUIRE_FALSE(late);
+  CHECK(late.error().code() == Errc::timed_out);
+  CHECK(late.error().hint() == "try again");
+  CHECK(backend.seen().with.empty());
+  CHECK(fs::exists(cluster.shared_lock()));  // it may be another's by now
+  fs::remove(cluster.shared_lock());
+  CHECK_FALSE(create({.to_change = 0ms}));
+  CHECK_FALSE(fs::exists(cluster.shared_lock()));  // it is ours for certain
+  CHECK(create({}));
+}
+
 TEST_CASE("the storage lock: who waits for it gets it as soon as it is free") {
   const Cluster cluster;
   Nfs backend{[&] { return fs::exists(cluster.shared_lock()); }};

@@ -29,9 +29,9 @@ inline bool in_cluster(const std::string& config, std::string_view cluster) {
 /// an `flock` of a file beside it, `CONFIG.lock`.
 /// Errors: those of `Lock`.
 inline Result<Lock> take_config_lock(const std::string& config, const std::string& cluster,
-                                     std::chrono::milliseconds wait) {
+                                     std::chrono::milliseconds wait, const ClusterLease& lease = {}) {
   auto lock = in_cluster(config, cluster)
-                  ? Lock::take_in_cluster(folder_of(config) + "/priv/lock", "file-storage_cfg", wait)
+                  ? Lock::take_in_cluster(folder_of(config) + "/priv/lock", "file-storage_cfg", wait, {}, lease)
                   : Lock::take_file(config + ".lock", wait);
   if (lock) return lock;
   return fail(std::move(lock.error()).during("waiting for the turn to change it").about(config));

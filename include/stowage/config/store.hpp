@@ -31,6 +31,7 @@ struct ConfigPlace {
   /// The cluster's file system. A configuration in this folder is changed under the lock that `pvesm` takes on it; any
   /// other under an `flock` of a file beside it, `CONFIG.lock`.
   std::string cluster = cluster_folder;
+  ClusterLease lease{};  ///< how long that lock is ours
 };
 
 /// A configuration that is changed. A change is an `AddStorage`, `SetStorage` or `RemoveStorage`; no storage is
@@ -57,7 +58,7 @@ class ConfigStore {
   Result<ConfigChange> commit(const Change& wanted, const SecretChange& secret = {}) const {
     const auto path = real_path();
     if (!path) return fail(path.error());
-    const auto lock = detail::take_config_lock(*path, place_.cluster, place_.wait);
+    const auto lock = detail::take_config_lock(*path, place_.cluster, place_.wait, place_.lease);
     if (!lock) return fail(lock.error());
     auto planned = this->planned(*path, wanted, secret);
     if (!planned) return fail(std::move(planned.error()));

@@ -19,15 +19,21 @@
 
 namespace stowage {
 
+/// How long a lock of the cluster is its owner's: what the file system of Proxmox VE grants, and no more can be had.
+struct ClusterLease {
+  std::chrono::milliseconds to_change{60'000};   ///< what must not be done under the eyes of the next owner
+  std::chrono::milliseconds to_let_go{110'000};  ///< of 120 s, after which it may be another's
+};
+
 /// A lock that is let go with its owner.
 class Lock {
  public:
   /// A lock of the cluster, as Proxmox VE takes it: the folder `NAME` in `FOLDER` (/etc/pve/priv/lock) is there. It
-  /// belongs to whoever made it, for 60 s; after 120 s the cluster's file system gives it to the next who asks.
-  /// Errors: timed_out; cancelled; permission_denied (no quorum, or not root); unavailable.
-  /// Blocks: up to `wait`.
+  /// belongs to whoever made it, for as long as the lease; then the cluster's file system gives it to the next who
+  /// asks. Errors: timed_out; cancelled; permission_denied (no quorum, or not root); unavailable. Blocks: up to `wait`.
   [[nodiscard]] static Result<Lock> take_in_cluster(const std::string& folder, const std::string& name,
-                                                    std::chrono::milliseconds wait, const std::stop_token& stop = {}) {
+                                                    std::chrono::milliseconds wait, const std::stop_token& stop = {},
+                                                    const ClusterLease& lease = {}) {
     Lock lock;
     const std::string path = folder + "/" + name;
     if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) return fail(failed(folder, errno));
@@ -36,7 +42,8 @@ class Lock {
       const auto now = Clock::now();
       if (::mkdir(path.c_str(), 0700) == 0) {
         lock.path_ = path;
-        lock.taken_ = now;
+        lock.change_until_ = now + lease.to_change;
+        lock.ours_until_ = now + lease.to_let_go;
         return lock;
       }
       if (errno != EEXIST && errno != EBUSY) return fail(failed(path, errno));
@@ -77,24 +84,25 @@ class Lock {
   }
 
   Lock(Lock&& other) noexcept
-      : path_{std::exchange(other.path_, {})}, file_{std::move(other.file_)}, taken_{other.taken_} {}
+      : path_{std::exchange(other.path_, {})},
+        file_{std::move(other.file_)},
+        change_until_{other.change_until_},
+        ours_until_{other.ours_until_} {}
   Lock& operator=(Lock&&) = delete;
   Lock(const Lock&) = delete;
   Lock& operator=(const Lock&) = delete;
   ~Lock() {
     // When it has expired, the folder may be another's lock by now.
-    if (!path_.empty() && Clock::now() - taken_ < ours_at_least) static_cast<void>(::rmdir(path_.c_str()));
+    if (!path_.empty() && Clock::now() < ours_until_) static_cast<void>(::rmdir(path_.c_str()));
   }
 
   /// There is time left to change something. To be asked before what cannot be taken back.
-  [[nodiscard]] bool holds() const noexcept { return path_.empty() || Clock::now() - taken_ < protected_time; }
+  [[nodiscard]] bool holds() const noexcept { return path_.empty() || Clock::now() < change_until_; }
 
  private:
   using Clock = std::chrono::steady_clock;
   static constexpr std::chrono::milliseconds shortest_pause{1};
   static constexpr std::chrono::milliseconds longest_pause{1000};
-  static constexpr std::chrono::seconds protected_time{60};
-  static constexpr std::chrono::seconds ours_at_least{110};  // of the cluster's 120
 
   Lock() = default;
 
@@ -127,7 +135,8 @@ class Lock {
 
   std::string path_;  // of the cluster's lock
   Fd file_;
-  Clock::time_point taken_{};
+  Clock::time_point change_until_{};
+  Clock::time_point ours_until_{};
 };
 
 }  // namespace stowage

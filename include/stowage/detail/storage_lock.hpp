@@ -26,7 +26,7 @@ class StorageLock {
     const std::string& folder = row.shared ? locks.cluster : locks.host;
     if (folder.empty()) return StorageLock{std::nullopt};
     if (!row.shared) static_cast<void>(::mkdir(folder.c_str(), 0755));
-    auto lock = row.shared ? Lock::take_in_cluster(folder, "storage-" + id.str(), locks.wait, stop)
+    auto lock = row.shared ? Lock::take_in_cluster(folder, "storage-" + id.str(), locks.wait, stop, locks.lease)
                            : Lock::take_file(folder + "/pve-storage-" + id.str(), locks.wait, stop);
     if (!lock) return fail(std::move(lock.error()).during("waiting for the turn to change its volumes"));
     return StorageLock{*std::move(lock)};
