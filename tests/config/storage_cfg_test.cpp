@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <ctime>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -282,10 +283,10 @@ TEST_CASE("storage.cfg: hostile input is read, in time, and byte for byte kept",
   for (int i = 0; i < 100'000; ++i) many += " k" + std::to_string(i) + "\n";
   inputs.push_back(many);
   for (const std::string& text : inputs) {
-    const auto start = std::chrono::steady_clock::now();
+    const std::clock_t start = std::clock();  // of this process: the machine may be busy
     const auto file = StorageConfigFile::parse(text);
     CHECK(file.document().text() == text);
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds{5});
+    CHECK(std::clock() - start < 5 * CLOCKS_PER_SEC);
   }
 }
 
