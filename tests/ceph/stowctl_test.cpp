@@ -293,6 +293,13 @@ TEST_CASE("stowctl on Ceph: status and scan, and failures told apart") {
   const json& namespaces = (*found)["namespaces"];
   CHECK(std::find(namespaces.begin(), namespaces.end(), "ns") != namespaces.end());
   CHECK(stowctl.refused(1, {"scan", "rbd", "wrong-key"})["code"] == "permission_denied");
+
+  const auto watching = stowctl.start({"watch", "ceph", "--used", "0"});
+  const std::string line = Stowctl::lines(watching, 1)[0];
+  CHECK(line.find("Z ceph: used is at ") != std::string::npos);
+  CHECK(line.ends_with(" %, over 0 %"));
+  ::kill(watching.pid, SIGTERM);
+  CHECK(Stowctl::finish(watching).status == 130);
 }
 
 TEST_CASE("stowctl on Ceph: QEMU opens what path and blockdev say") {

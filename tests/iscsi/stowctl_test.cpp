@@ -135,3 +135,32 @@ TEST_CASE("stowctl on a target that hangs: status comes back in time, and Ctrl-C
   CHECK(std::chrono::steady_clock::now() - pressed < std::chrono::seconds{2});
   hung.command("kill", "CONT");
 }
+
+TEST_CASE("stowctl on a target: watch says once that it is gone, and once that it is back") {
+  const Server steady = Server::shared("iscsi");
+  const Server moody = Server::own_target("stowctl-watch");
+  const Stowctl stowctl{section("moody", moody) + section("steady", steady) + section("off", moody, "\tdisable\n")};
+  const auto running = stowctl.start({"--json", "--timeout", "5", "watch", "--every", "0.1"});
+  std::this_thread::sleep_for(std::chrono::milliseconds{500});
+  CHECK(Stowctl::lines(running, 0).empty());  // nothing is worth a word
+  moody.command("kill");
+  const json down = json::parse(Stowctl::lines(running, 1)[0]);
+  CHECK(down["storage"] == "moody");
+  CHECK(down["gauge"] == "down");
+  CHECK(down["above"] == true);
+  CHECK(down["error"]["code"] == "unavailable");
+  std::this_thread::sleep_for(std::chrono::milliseconds{500});
+  moody.command("up");
+  const auto both = Stowctl::lines(running, 2);
+  REQUIRE(both.size() == 2);
+  const json back = json::parse(both[1]);
+  CHECK(back["storage"] == "moody");
+  CHECK(back["above"] == false);
+  CHECK(back["error"].is_null());
+  ::kill(running.pid, SIGINT);
+  const Run ended = Stowctl::finish(running);
+  CHECK(ended.status == 130);
+  CHECK(ended.error()["code"] == "cancelled");
+  CHECK(stowctl.refused(3, {"watch", "none"})["code"] == "not_found");
+  CHECK(stowctl.refused(2, {"watch", "--every", "0"})["code"] == "invalid_argument");
+}

@@ -132,6 +132,18 @@ class Stowctl {
     }
     return running;
   }
+  /// The lines that it has written to stdout, as soon as there are so many.
+  [[nodiscard]] static std::vector<std::string> lines(const Running& running, std::size_t wanted) {
+    for (int tries = 0; tries < 1500; ++tries) {
+      std::ifstream in{running.out};
+      std::vector<std::string> all;
+      for (std::string line; std::getline(in, line) && !in.eof();) all.push_back(line);
+      if (all.size() >= wanted) return all;
+      std::this_thread::sleep_for(std::chrono::milliseconds{20});
+    }
+    FAIL("it did not write " << wanted << " lines");
+    return {};
+  }
   [[nodiscard]] static Run finish(const Running& running) {
     int how = 0;
     for (int tries = 0; ::waitpid(running.pid, &how, WNOHANG) == 0; ++tries) {
