@@ -19,10 +19,9 @@ class Sha1 {
  public:
   constexpr void add_block(std::string_view block) noexcept {  // of 64 bytes
     std::array<std::uint32_t, 80> w{};
+    const auto octet = [block](std::size_t i) { return std::uint32_t{static_cast<unsigned char>(block[i])}; };
     for (std::size_t i = 0; i < 16; ++i) {
-      for (std::size_t byte = 0; byte < 4; ++byte) {
-        w[i] = w[i] << 8U | static_cast<unsigned char>(block[4 * i + byte]);
-      }
+      w[i] = octet(4 * i) << 24U | octet(4 * i + 1) << 16U | octet(4 * i + 2) << 8U | octet(4 * i + 3);
     }
     for (std::size_t i = 16; i < 80; ++i) w[i] = std::rotl(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
     std::uint32_t a = state_[0];

@@ -2,6 +2,7 @@
 // storage.cfg as lines and sections: only its lexical rules. Nothing is lost: every byte of the file is kept, and a
 // section knows the lines it came from, so that a writer can change one of them and leave the rest alone.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -138,6 +139,7 @@ class ConfigDocument {
  private:
   void read() {
     bool in_section = false;
+    lines_.reserve(static_cast<std::size_t>(std::count(text_.begin(), text_.end(), '\n')) + 1);
     for (std::size_t begin = 0; begin < text_.size();) {
       const std::size_t end = text_.find('\n', begin);
       const std::size_t length = (end == text_.npos ? text_.size() : end) - begin;

@@ -146,14 +146,10 @@ inline std::vector<std::string> split_config_list(std::string_view text) {
   const bool by_nul = text.find('\0') != text.npos;
   const auto is_cut = [by_nul](char c) { return by_nul ? c == '\0' : c == ',' || c == ';' || detail::is_space(c); };
   std::vector<std::string> items;
-  bool inside = false;
-  for (const char c : text) {
-    if (is_cut(c)) {
-      inside = false;
-    } else {
-      if (!std::exchange(inside, true)) items.emplace_back();
-      items.back() += c;
-    }
+  for (auto begin = text.begin(); begin != text.end();) {
+    const auto end = std::find_if(begin, text.end(), is_cut);
+    if (end != begin) items.emplace_back(begin, end);
+    begin = std::find_if_not(end, text.end(), is_cut);
   }
   return items;
 }

@@ -13,6 +13,7 @@
 #include <stowage/storage_config.hpp>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -103,7 +104,6 @@ class StorageConfigFile {
   [[nodiscard]] static StorageConfigFile parse(std::string text, std::string path = {}) {
     StorageConfigFile file;
     file.path_ = std::move(path);
-    file.digest_ = config_digest(text);
     file.document_ = ConfigDocument::parse(std::move(text));
     file.problems_ = file.document_.problems();
     const std::vector<bool> replaced = file.find_replaced();
@@ -119,8 +119,8 @@ class StorageConfigFile {
   [[nodiscard]] const ConfigDocument& document() const noexcept { return document_; }
   /// Where it was read; empty for a text.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
-  /// SHA-1 of the bytes of the file.
-  [[nodiscard]] const std::string& digest() const noexcept { return digest_; }
+  /// SHA-1 of the bytes of the file. Cost: reads them all.
+  [[nodiscard]] std::string digest() const { return config_digest(document_.text()); }
   /// The storages that can be used, in the order of the file, and those of types that are not ours.
   [[nodiscard]] const std::vector<ConfigStorage>& storages() const noexcept { return storages_; }
   /// Sorted by line.
@@ -172,18 +172,15 @@ class StorageConfigFile {
   /// earlier one.
   [[nodiscard]] std::vector<bool> find_replaced() {
     const auto& sections = document_.sections();
-    std::vector<std::size_t> order;
-    for (std::size_t i = 0; i < sections.size(); ++i) {
-      if (is_known(sections[i].type) && StorageId::parse(sections[i].id)) order.push_back(i);
-    }
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return sections[a].id < sections[b].id; });
     std::vector<bool> replaced(sections.size());
-    for (std::size_t i = 1; i < order.size(); ++i) {
-      const ConfigSection& lost = sections[order[i - 1]];
-      const ConfigSection& next = sections[order[i]];
-      if (lost.id != next.id) continue;
-      replaced[order[i - 1]] = true;
+    std::unordered_map<std::string_view, std::size_t> latest{sections.size()};
+    for (std::size_t i = 0; i < sections.size(); ++i) {
+      const ConfigSection& next = sections[i];
+      if (!is_known(next.type) || !StorageId::parse(next.id)) continue;
+      const auto [earlier, is_first] = latest.try_emplace(next.id, i);
+      if (is_first) continue;
+      const ConfigSection& lost = sections[std::exchange(earlier->second, i)];
+      replaced[static_cast<std::size_t>(&lost - sections.data())] = true;
       report(lost.line, lost, {}, "replaced by the section of the same name in line " + std::to_string(next.line),
              ConfigRemedy::section_ignored);
     }
@@ -315,7 +312,6 @@ class StorageConfigFile {
 
   std::string path_;
   ConfigDocument document_;
-  std::string digest_;
   std::vector<ConfigStorage> storages_;
   std::vector<ConfigProblem> problems_;
 };
