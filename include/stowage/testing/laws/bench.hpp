@@ -33,6 +33,7 @@ struct ExistingVolume {
 /// | `f.storage()` | `Storage<Backend>&`, or a `BasicAnyStorage<...>&` that holds one | open and active |
 /// | `f.existing()` | `vector<ExistingVolume>` | volumes that are there; needed where the row has no `provision` |
 /// | `f.add_foreign()` | `std::string` | optional: puts something there that is not ours, and tells its name |
+/// | `f.empty()` | `void` | optional: removes all volumes at once, where `remove` is dear |
 template <class F>
 concept BackendFixture = Backend<typename F::Backend> && requires(F& f) {
   requires std::is_lvalue_reference_v<decltype(f.storage())>;
@@ -184,7 +185,10 @@ class Bench {
   /// nothing is left.
   bool sweep() {
     clean_ = !supports<B, Capability::provision>;
-    if constexpr (supports<B, Capability::provision>) {
+    if constexpr (requires { fixture_.empty(); }) {
+      fixture_.empty();
+      clean_ = true;
+    } else if constexpr (supports<B, Capability::provision>) {
       for (int round = 0; round < 8 && !clean_; ++round) {
         const auto found = storage().list();
         if (!found) return false;
