@@ -178,10 +178,17 @@ TEST_CASE("snapshots come oldest first, by our tag, whatever LVM made of them in
       lvs_volume("snap_vm-7-x_new", {{"lv_tags", "stowage.of=vm-7-x,stowage.at=1700000002000001"}, {"lv_time", "1"}}) +
       lvs_volume("snap_vm-7-x_old",
                  {{"lv_tags", "stowage.at=1700000001000000,stowage.of=vm-7-x"}, {"lv_time", "1800000000"}}) +
-      lvs_volume("snap_vm-7-x_pvesm", {{"lv_time", "1700000002"}}));
+      lvs_volume("snap_vm-7-x_pvesm", {{"lv_time", "1700000002"}}) +
+      lvs_volume("snap_vm-7-x_after", {{"lv_time", "1700000003"}, {"thin_id", "12"}}) +
+      // what a rollback has made of one that was as old as `after`, with the thin id 11
+      lvs_volume("snap_vm-7-x_before",
+                 {{"lv_tags", "stowage.of=vm-7-x,stowage.at=1700000003000011"}, {"thin_id", "13"}}));
   Names names;
   for (const auto& snapshot : view.snapshots("vm-7-x")) names.push_back(snapshot.name);
-  CHECK(names == Names{"old", "pvesm", "new"});
+  CHECK(names == Names{"old", "pvesm", "new", "before", "after"});
+  const auto* after = view.report().find("snap_vm-7-x_after");
+  REQUIRE(after != nullptr);
+  CHECK(detail::LvmView::taken_at(*after) == 1700000003000012);
 }
 
 TEST_CASE("traces of unfinished verbs are found on the volumes themselves") {

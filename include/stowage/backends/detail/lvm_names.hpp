@@ -137,9 +137,8 @@ class LvmView {
       if (const auto old = old_name(volume); !name && old) name = lvm_snapshot_name(lv.name, *old);
       if (name) found.push_back({&lv, std::string{*name}, std::move(owners)});
     }
-    std::stable_sort(found.begin(), found.end(), [](const Snapshot& a, const Snapshot& b) {
-      return taken_at(*a.lv) != taken_at(*b.lv) ? taken_at(*a.lv) < taken_at(*b.lv) : a.lv->thin_id < b.lv->thin_id;
-    });
+    std::stable_sort(found.begin(), found.end(),
+                     [](const Snapshot& a, const Snapshot& b) { return taken_at(*a.lv) < taken_at(*b.lv); });
     return found;
   }
 
@@ -166,12 +165,14 @@ class LvmView {
     return fail(Errc::not_found, "volume '" + volume.str() + "' has no snapshot '" + snapshot.str() + "'");
   }
 
-  /// In microseconds since 1970.
+  /// In microseconds since 1970. Of what others have made LVM knows the second, and the thin id, which grows: that is
+  /// the order within it, which a rollback's copy keeps in its tag.
   [[nodiscard]] static std::uint64_t taken_at(const LvmVolume& snapshot) {
     if (const auto tag = snapshot.tag(lvm_at_tag)) {
       if (const auto at = lvm_number<std::uint64_t>(*tag)) return *at;
     }
-    return static_cast<std::uint64_t>(std::max<std::int64_t>(snapshot.ctime.value_or(0), 0)) * 1'000'000;
+    const auto seconds = static_cast<std::uint64_t>(std::max<std::int64_t>(snapshot.ctime.value_or(0), 0));
+    return seconds * 1'000'000 + std::min<std::uint64_t>(snapshot.thin_id, 999'999);
   }
 
   [[nodiscard]] static bool is_volume_name(std::string_view name) {
