@@ -160,7 +160,7 @@ TEST_CASE("a multipath device over two paths to one LUN, without multipathd") {
   inside("multipath mpatha " + wwid + " /dev/" + disk + " /dev/" + two.disk(second, 1));
   CHECK(has(sh("ls -l /dev/disk/by-id"), "dm-uuid-mpath-" + wwid));
   CHECK(has(sh("ls /sys/block/" + disk + "/holders"), "dm-"));
-  sh("dmsetup remove mpatha");
+  sh("dmsetup remove --retry mpatha");
 }
 
 TEST_CASE("the kernel's rbd maps an image of the host's cluster, and bytes come back") {

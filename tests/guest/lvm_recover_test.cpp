@@ -82,6 +82,13 @@ void nothing_is_left_to_do(Storage<LvmThin>& storage) {
   for (const Finding& finding : must(storage.check())) FAIL_CHECK(finding.object << ": " << finding.problem);
 }
 
+/// The snapshots of the story are there, and hold what they were taken of.
+void snapshots_are_whole(Storage<LvmThin>& storage, const VolumeName& of = volume) {
+  REQUIRE(must(storage.snapshots(of)).size() == 2);
+  CHECK(content(must(storage.open_volume(of, s1))) == 1);
+  CHECK(content(must(storage.open_volume(of, s2))) == 2);
+}
+
 }  // namespace
 
 TEST_CASE("every step of a rollback by merging can be the last before a crash") {
@@ -98,9 +105,7 @@ TEST_CASE("every step of a rollback by merging can be the last before a crash") 
         CHECK((now == 1 || (now == 3 && !finished)));
         CHECK(must(storage.info(volume)).identity == uuid);
         CHECK(lab.lvs(volume.str(), "lv_uuid") == uuid);
-        REQUIRE(must(storage.snapshots(volume)).size() == 2);
-        CHECK(content(must(storage.open_volume(volume, s1))) == 1);
-        CHECK(content(must(storage.open_volume(volume, s2))) == 2);
+        snapshots_are_whole(storage);
         fill(storage, volume, 3);
       });
   CHECK(steps == 3);
@@ -122,8 +127,7 @@ TEST_CASE("every step of a rollback by exchange can be the last before a crash")
         const std::uint64_t now = content(must(storage.open_volume(volume, Access::read_only)));
         CHECK((now == 2 || (now == 4 && !finished)));
         CHECK(must(storage.info(volume)).identity == uuid);
-        CHECK(content(must(storage.open_volume(volume, s1))) == 1);
-        CHECK(content(must(storage.open_volume(volume, s2))) == 2);
+        snapshots_are_whole(storage);
         CHECK(lab.names() == "pool snap_" + volume.str() + "_s1 snap_" + volume.str() + "_s2 " + volume.str() + " ");
         fill(storage, volume, 4);
       });
@@ -147,9 +151,7 @@ TEST_CASE("every step of a rollback that waits for an activation can be the last
         CHECK((must(storage.info(volume)).incomplete() || !finished));
         nothing_is_left_to_do(storage);
         CHECK(content(must(storage.open_volume(volume, Access::read_only))) == (finished ? 1 : 3));
-        REQUIRE(must(storage.snapshots(volume)).size() == 2);
-        CHECK(content(must(storage.open_volume(volume, s1))) == 1);
-        CHECK(content(must(storage.open_volume(volume, s2))) == 2);
+        snapshots_are_whole(storage);
       });
   CHECK(steps == 2);
 }
@@ -173,8 +175,7 @@ TEST_CASE("every step of a renaming can be the last before a crash") {
         const VolumeName now = must(storage.list())[0].name;
         CHECK((now == to || (now == from && !finished)));
         CHECK(content(must(storage.open_volume(now, Access::read_only))) == 3);
-        CHECK(content(must(storage.open_volume(now, s1))) == 1);
-        CHECK(content(must(storage.open_volume(now, s2))) == 2);
+        snapshots_are_whole(storage, now);
         if (now == to) std::swap(from, to);
       });
   CHECK(steps == 6);

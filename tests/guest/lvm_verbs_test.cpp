@@ -248,7 +248,7 @@ TEST_CASE("who has a volume open is named") {
   sh("umount /run/lvm-mount");
   sh("dmsetup create holder --table '0 8192 linear " + path + " 0'");
   refuses("/dev/mapper/holder");
-  sh("dmsetup remove holder");
+  sh("dmsetup remove --retry holder");
   must(storage.remove(volume, {.snapshots = true}));
   CHECK(lab.names() == "pool ");
 }

@@ -140,6 +140,7 @@ TEST_CASE("OpenIscsi: the LUN is taken away under us") {
   KernelSan san{target["PORTAL"], target["IQN1"], 20s};
   must(san->activate());
   const VolumeName disk = san.volume(2);
+  sh("udevadm settle");  // tgtd keeps a LUN that is being read, and udev looks at new disks
   target.command("adm", "--mode logicalunit --op delete --tid 1 --lun 2");
   refused(san->activate(disk), Errc::not_found);
   refused(san->open_volume(disk, Access::read_only), Errc::not_found);

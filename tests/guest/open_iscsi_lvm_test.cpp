@@ -10,17 +10,26 @@
 using namespace stowage;
 using namespace stowage::testing;
 
+namespace {
+
+/// A volume group with a thin pool of 64 MiB, on `device`.
+Storage<LvmThin> make_pool(const std::string& vg, const std::string& device) {
+  sh("vgcreate -q " + vg + " " + device + " && lvcreate -q -Zn -L 64M --type thin-pool -n pool " + vg);
+  auto pool = must(Storage<LvmThin>::open(must(StorageId::parse("pool")), {.vgname = vg, .thinpool = "pool"},
+                                          OpenOptions{.timeout = 30s}));
+  must(pool.activate());
+  return pool;
+}
+
+}  // namespace
+
 TEST_CASE("OpenIscsi below LvmThin: up from the LUN, down from the volume") {
   const Server target = Server::own_target("compose", "--luns 1 --size 128 --thin --iqn iqn.2026-11.lab.compose");
   KernelSan san{target["PORTAL"], target["IQN1"]};
   must(san->activate());
   const VolumeName lun = san.volume(1);
   must(san->activate(lun));
-  sh("vgcreate -q composed " + must(san->path(lun)) + " && lvcreate -q -Zn -L 64M --type thin-pool -n pool composed");
-
-  auto pool = must(Storage<LvmThin>::open(must(StorageId::parse("pool")), {.vgname = "composed", .thinpool = "pool"},
-                                          OpenOptions{.timeout = 30s}));
-  must(pool.activate());
+  auto pool = make_pool("composed", must(san->path(lun)));
   const VolumeName disk = must(pool.create({.vmid = VmId{100}, .size = 256_MiB}));
   {
     auto device = must(pool.open_volume(disk, Access::read_write));
@@ -66,10 +75,7 @@ TEST_CASE("OpenIscsi below LvmThin: of a LUN with two paths LVM uses the multipa
   };
   make_map();
   must(san->activate(lun));
-  sh("vgcreate -q layered /dev/mapper/layers && lvcreate -q -Zn -L 64M --type thin-pool -n pool layered");
-  auto pool = must(Storage<LvmThin>::open(must(StorageId::parse("pool")), {.vgname = "layered", .thinpool = "pool"},
-                                          OpenOptions{.timeout = 30s}));
-  must(pool.activate());
+  auto pool = make_pool("layered", "/dev/mapper/layers");
   const VolumeName disk = must(pool.create({.vmid = VmId{100}, .size = 64_MiB}));
   auto device = must(pool.open_volume(disk, Access::read_write));
   must(device.write_at(1_MiB, pattern(1, 65536)));
@@ -93,7 +99,7 @@ TEST_CASE("OpenIscsi below LvmThin: of a LUN with two paths LVM uses the multipa
   must(device.write_at(2_MiB, pattern(2, 65536)));
   must(device.close());
   must(pool.deactivate());
-  sh("dmsetup remove layers");
+  sh("dmsetup remove --retry layers");
   must(san->deactivate());
 
   // Up again. Without its map, the LUN is two disks with one identity: LVM takes neither.
@@ -105,5 +111,5 @@ TEST_CASE("OpenIscsi below LvmThin: of a LUN with two paths LVM uses the multipa
   must(again.read_at(2_MiB, seen));
   CHECK(seen == pattern(2, 65536));
   must(again.close());
-  sh("vgremove -q -f layered && dmsetup remove layers");
+  sh("vgremove -q -f layered && dmsetup remove --retry layers");
 }

@@ -154,7 +154,7 @@ TEST_CASE("OpenIscsi: two portals are two paths, and multipath over them is the 
     CHECK(has(sh("dmsetup info -c --noheadings -o open mpatha"), "1"));
     CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), "process"));
   }
-  sh("dmsetup remove mpatha");
+  sh("dmsetup remove --retry mpatha");
   must(san->deactivate());
 }
 
