@@ -203,9 +203,9 @@ TEST_CASE("a name that the policy cannot give back does not stop a listing") {
   CHECK(s.storage.list()->size() == 2);  // "base-1-a/vm-2-b" parses
 }
 
-TEST_CASE("an import that cannot be marked leaves nothing behind") {
+TEST_CASE("an import that cannot begin leaves nothing behind") {
   Setup s;
-  s.memory.fail_next(Errc::timed_out, 2);  // names() and create() go well
+  s.memory.fail_next(Errc::timed_out, 1);  // names() goes well
   const auto failed = s.storage.begin_import({.vmid = guest, .size = 1_MiB});
   REQUIRE_FALSE(failed);
   CHECK(failed.error().code() == Errc::timed_out);

@@ -130,7 +130,7 @@ TEST_CASE("Task: cancelled in the middle, an import is undone") {
   auto task = start([&](const Work& work) {
     Endless source{&given};
     return import_volume(storage, *VolumeName::parse("vm-100-disk-0"), source,
-                         ImportOptions{.format = StreamFormat::raw, .size = 1_GiB, .buffer = 8_KiB, .work = work});
+                         ImportOptions{.format = StreamFormat::raw, .size = 1_GiB, .chunk = 8_KiB, .work = work});
   });
   REQUIRE(task);
   while (given < 65536) std::this_thread::sleep_for(1ms);

@@ -51,10 +51,10 @@ namespace stowage {
 /// | make_template | `make_template(v, to)` | `Result<void>` | not_found, already_exists, in_use, wrong_state |
 /// | flatten | `flatten(v, work)` | `Result<void>` | not_found |
 /// | copy, write | `open_volume(v, access)`, of a snapshot `open_volume(v, s)` | `Result<B::Device>` | not_found, in_use |
-/// | import | `begin_import(v)`, `end_import(v)` | `Result<void>` | the new volume is `incomplete` between them |
+/// | import | `begin_import(v, spec)`: `create`, and the volume is `incomplete` until `end_import(v)` | `Result<void>` | as `create`; not_found |
 ///
-/// The facade holds the storage's lock (`OpenOptions::locks`) for `create`, `rename`, `clone`, `make_template`, and for
-/// `remove` until the policy reports progress: at the latest when what takes long begins.
+/// The facade holds the storage's lock (`OpenOptions::locks`) for `create`, `begin_import`, `rename`, `clone`,
+/// `make_template`, and for `remove` until the policy reports progress: at the latest when what takes long begins.
 ///
 /// What multi-step verbs of its own left behind is found and finished by the optional `check()` and `recover()`.
 template <class B>
@@ -171,12 +171,13 @@ template <class B>
 inline constexpr bool mentions<B, Capability::write> = false;
 
 template <class B>
-inline constexpr bool implements<B, Capability::import> = requires(B& b, const VolumeName& v) {
-  { b.begin_import(v) } -> detail::returns<void>;
+inline constexpr bool implements<B, Capability::import> = requires(B& b, const VolumeName& v, const CreateSpec& spec) {
+  { b.begin_import(v, spec) } -> detail::returns<void>;
   { b.end_import(v) } -> detail::returns<void>;
 };
 template <class B>
-inline constexpr bool mentions<B, Capability::import> = requires(B& b, const VolumeName& v) { b.begin_import(v); };
+inline constexpr bool mentions<B, Capability::import> =
+    requires(B& b, const VolumeName& v, const CreateSpec& spec) { b.begin_import(v, spec); };
 
 // Says how new volumes read; there is nothing to call.
 template <class B>

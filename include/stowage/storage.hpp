@@ -128,12 +128,7 @@ class Storage {
   Result<VolumeName> create(const CreateSpec& spec)
     requires supports<B, Capability::provision>
   {
-    return named(detail::check_content(features(), config().common, spec.content)
-                     .and_then([&] { return detail::check_size(spec.size); })
-                     .and_then([&] {
-                       return claim(spec.vmid, spec.name,
-                                    [&](const VolumeName& v) { return about(v, backend_.create(v, spec)); });
-                     }));
+    return make(spec, [&](const VolumeName& v) { return backend_.create(v, spec); });
   }
   this_storage_type_cannot_allocate_or_free_volumes create(const CreateSpec&) = delete;
 
@@ -287,12 +282,7 @@ class Storage {
   Result<VolumeName> begin_import(const CreateSpec& spec)
     requires supports<B, Capability::import>
   {
-    return create(spec).and_then([&](VolumeName name) -> Result<VolumeName> {
-      auto marked = about(name, backend_.begin_import(name));
-      if (marked) return name;
-      static_cast<void>(backend_.remove(name, RemoveOptions{}, Work{}));
-      return fail(std::move(marked.error()));
-    });
+    return make(spec, [&](const VolumeName& v) { return backend_.begin_import(v, spec); });
   }
   this_storage_type_cannot_be_imported_to begin_import(const CreateSpec&) = delete;
 
@@ -349,6 +339,14 @@ class Storage {
     }));
   }
 
+  template <class Take>
+  Result<VolumeName> make(const CreateSpec& spec, Take take) const {
+    return named(detail::check_content(features(), config().common, spec.content)
+                     .and_then([&] { return detail::check_size(spec.size); })
+                     .and_then([&] {
+                       return claim(spec.vmid, spec.name, [&](const VolumeName& v) { return about(v, take(v)); });
+                     }));
+  }
   template <class Take>
   Result<VolumeName> claim(VmId vmid, const std::optional<VolumeName>& wanted, Take take) const {
     return turn().and_then([&](const detail::StorageLock& lock) {

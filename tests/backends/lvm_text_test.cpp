@@ -3,12 +3,14 @@
 #include <catch2/catch.hpp>
 
 #include <nlohmann/json.hpp>
+#include <stowage/backends/detail/lvm_device.hpp>
 #include <stowage/backends/detail/lvm_error.hpp>
 #include <stowage/backends/detail/lvm_intent.hpp>
 #include <stowage/backends/detail/lvm_pool.hpp>
 #include <stowage/backends/detail/lvm_report.hpp>
 #include <stowage/backends/detail/lvm_tools.hpp>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -262,6 +264,30 @@ TEST_CASE("the words of LVM's tools have a meaning, and the last line is told") 
                                             "  /dev/sr0: open failed: No medium found\n"
                                             "File descriptor 9 (pipe) leaked on lvs invocation.\n"})
             .detail() == "trying: the reason");
+}
+
+TEST_CASE("the device of a volume bears its uuid") {
+  CHECK(detail::lvm_volume_uuid("LVM-Mke7ltRtLaFTAx802ZfVTjlHIMo8BopHdybypQ3rqJkCuVBRxG5dpkWqj2iZPxfA") ==
+        "dybypQ-3rqJ-kCuV-BRxG-5dpk-Wqj2-iZPxfA");
+  CHECK(detail::lvm_volume_uuid("LVM-Mke7ltRtLaFTAx802ZfVTjlHIMo8BopHdybypQ3rqJkCuVBRxG5dpkWqj2iZPxfA-tpool").empty());
+  CHECK(detail::lvm_volume_uuid("CRYPT-LUKS2-x").empty());
+}
+
+TEST_CASE("a listing asks for less, and is read too") {
+  const auto columns = [](detail::LvmDetail detail) {
+    const auto argv = detail::lvm_report_argv("vg", detail);
+    return detail::lvm_split(*(std::find(argv.begin(), argv.end(), "-o") + 1), ',').size();
+  };
+  CHECK(columns(detail::LvmDetail::all) == detail::lvm_columns.size());
+  CHECK(columns(detail::LvmDetail::listing) == detail::lvm_listing_columns);
+  const auto report = detail::parse_lvm_report("  vg|vm-1-x|u|8388608|Vwi-a-tz-k|pool|base-1-x|50.00|1700000000|a,b\n");
+  REQUIRE(report);
+  const detail::LvmVolume& volume = report->volumes.at(0);
+  CHECK(volume.size == 8_MiB);
+  CHECK(volume.origin == "base-1-x");
+  CHECK(volume.data == detail::LvmPercent{5000});
+  CHECK(volume.tags == Names{"a", "b"});
+  CHECK_FALSE(detail::parse_lvm_report("  vg|vm-1-x|u|8388608|Vwi-a-tz-k|pool|base-1-x|50.00|1700000000|a,b|more\n"));
 }
 
 TEST_CASE("LVM is kept away from the volumes of the group, not from other devices") {

@@ -47,10 +47,14 @@ class Bed {
     options.lock_folder = std::filesystem::temp_directory_path() / ("stowage-lock-" + std::to_string(::getpid()));
     says(std::move(report));
     for (const char* tool : {"lvs", "lvcreate", "lvremove", "lvchange", "lvrename", "lvextend", "lvconvert"}) {
-      runner.play(std::string{"/sbin/"} + tool, [answers = answers_, tool](const Command&) -> Result<CommandOutput> {
+      const auto play = [answers = answers_, tool](const Command& command) -> Result<CommandOutput> {
         const auto answer = answers->find(tool);
-        return answer == answers->end() ? CommandOutput{} : answer->second;
-      });
+        if (answer == answers->end()) return CommandOutput{};
+        auto output = answer->second;
+        if (output && std::string_view{tool} == "lvs") output->out = testing::lvs_answer(output->out, command);
+        return output;
+      };
+      runner.play(std::string{"/sbin/"} + tool, play);
     }
   }
 
@@ -144,14 +148,16 @@ TEST_CASE("alloc, clone, resize and snapshot do what the reference does") {
       CreateSpec spec{.vmid = VmId{args.at(2)}, .size = Bytes{args.at(5).get<std::uint64_t>() * 1024}};
       if (!args.at(4).is_null()) spec.name = volume_name(args.at(4).get<std::string>());
       CHECK(must(storage.create(spec)).str() == row.at("result"));
-      wanted = "lvcreate -n " + row.at("result").get<std::string>() + " -prw -ay -ky -K -Wn -V " +
-               std::to_string(spec.size.count) + "b --thinpool pve/data";
+      wanted = "lvcreate -n " + row.at("result").get<std::string>() +
+               " -prw -ay -ky -K --addtag stowage.lineage -Wn -V " + std::to_string(spec.size.count) +
+               "b --thinpool pve/data";
     } else if (method == "clone_image" && args.at(4).is_null()) {
       ++rows;
       const VolumeName base = volume_name(args.at(2).get<std::string>());
       CHECK(must(storage.clone(base, {.vmid = VmId{args.at(3)}})).str() == row.at("result"));
       wanted = "lvcreate -n " + row.at("result").get<std::string>() +
-               " -prw -ay -ky -K --addtag stowage.parent=" + base.str() + " -s pve/" + base.str();
+               " -prw -ay -ky -K --addtag stowage.lineage --addtag stowage.parent=" + base.str() + " -s pve/" +
+               base.str();
     } else if (method == "volume_resize") {
       ++rows;
       CHECK(must(storage.resize(volume_name(args.at(2).get<std::string>()), Bytes{args.at(3)})) == Bytes{args.at(3)});
@@ -168,6 +174,85 @@ TEST_CASE("alloc, clone, resize and snapshot do what the reference does") {
     CHECK(bed.changes() == Lines{wanted});
   }
   CHECK(rows >= 5);
+}
+
+TEST_CASE("what else the reference does, and what we do instead") {
+  const VolumeName vm = volume_name("vm-100-disk-0");
+  const VolumeName inactive = volume_name("vm-105-disk-0");
+  std::map<std::string, int> rows;
+  for (const json& row : testing::vectors("lvmthin_commands")) {
+    INFO(row.dump(1));
+    const std::string method = row.at("method");
+    const json& args = row.at("args");
+    Bed bed{report_of(row), {"pve", "data", {}}};
+    auto storage = bed.storage();
+    if (method == "alloc_image" && row.contains("error")) {
+      if (args.at(3) == "qcow2") {
+        ++rows["no such format"];  // `Format` has raw only: it cannot be asked for
+        continue;
+      }
+      ++rows["refused"];
+      const bool group = row.at("error").get<std::string>().starts_with("no such volume group");
+      if (group) bed.refuses("lvs", "  Volume group \"nope\" not found\n  Cannot process volume group nope\n");
+      CreateSpec spec{.vmid = VmId{args.at(2)}, .size = 4_MiB};
+      if (!group) spec.name = volume_name(args.at(4).get<std::string>());
+      refused(storage.create(spec), group ? Errc::unavailable : Errc::parse_failed);
+      CHECK(bed.changes().empty());
+    } else if (method == "free_image" && !row.contains("defect")) {
+      ++rows["what is not there"];  // is freed there; here it is told, and nothing is tried
+      refused(storage.remove(volume_name(args.at(2).get<std::string>())), Errc::not_found);
+      CHECK(bed.changes().empty());
+    } else if (method == "volume_size_info") {
+      ++rows["size"];
+      CHECK(must(storage.info(vm)).size == 32_GiB);  // of the listing: the reference's answer is its test's own
+      CHECK(bed.runner.log().size() == 1);
+    } else if (method == "volume_snapshot") {
+      ++rows["snapshot"];
+      must(storage.snapshot(vm, snapshot_name("s2")));
+      REQUIRE(bed.changes().size() == 1);  // and whose it is, and of when
+      CHECK(bed.changes()[0].starts_with("lvcreate -s -n snap_vm-100-disk-0_s2 -pr -ky --addtag stowage.of=vm-100-"));
+      CHECK(bed.changes()[0].ends_with(" pve/vm-100-disk-0"));
+    } else if (method == "deactivate_storage") {
+      ++rows["deactivate the storage"];  // the reference does that to the whole group, other pools too
+      bed.says(testing::lvs_pool({{"vg_name", "pve"}, {"lv_name", "data"}}) +
+               lvs_volume("vm-1-x", {{"vg_name", "pve"}, {"pool_lv", "data"}}) +
+               lvs_volume("vm-1-y", {{"vg_name", "pve"}, {"pool_lv", "other"}}));
+      must(storage.deactivate());
+      CHECK(bed.changes() == Lines{"lvchange -an pve/vm-1-x pve/data"});
+    } else if (method == "activate_volume" && !args.at(3).is_null()) {
+      ++rows["activate"];  // a snapshot when it is opened; that it is not active behind that is told
+      refused(storage.open_volume(vm, s1), Errc::unavailable);
+      CHECK(bed.changes() == Lines{"lvchange -ay -K pve/snap_vm-100-disk-0_s1"});
+    } else if (method == "activate_volume" && args.at(2) == vm.str()) {
+      ++rows["activate"];
+      must(storage.activate(vm));
+      CHECK(bed.changes().empty());
+    } else if (method == "activate_volume") {
+      ++rows["activate"];
+      refused(storage.activate(inactive), Errc::unavailable);
+      CHECK(bed.changes() == Lines{"lvchange -ay -K pve/vm-105-disk-0"});
+    } else if (method == "deactivate_volume") {
+      ++rows["deactivate"];  // the reference leaves volumes active, and lets snapshots go by themselves
+      bed.says(
+          testing::lvs_pool({{"vg_name", "pve"}, {"lv_name", "data"}}) +
+          lvs_volume(vm.str(), {{"vg_name", "pve"}, {"pool_lv", "data"}}) +
+          lvs_volume("snap_vm-100-disk-0_s1", {{"vg_name", "pve"}, {"pool_lv", "data"}, {"lv_attr", "Vri-a-tz-k"}}));
+      must(storage.deactivate(vm));
+      CHECK(bed.changes() == Lines{"lvchange -an pve/vm-100-disk-0 pve/snap_vm-100-disk-0_s1"});
+    } else if (method == "volume_snapshot_info") {
+      ++rows["snapshots"];  // the reference has none to tell of
+      CHECK(must(storage.snapshots(vm)).size() == 2);
+    }
+  }
+  CHECK(rows == std::map<std::string, int>{{"no such format", 1},
+                                           {"refused", 2},
+                                           {"what is not there", 1},
+                                           {"size", 1},
+                                           {"snapshot", 1},
+                                           {"deactivate the storage", 1},
+                                           {"activate", 3},
+                                           {"deactivate", 2},
+                                           {"snapshots", 1}});
 }
 
 TEST_CASE("freeing a volume never takes a snapshot of another one along") {
@@ -220,6 +305,54 @@ TEST_CASE("a template is refused for any snapshot, also one with a dash") {
                                    "lvrename pve vm-105-disk-0 base-105-disk-0"});
     }
   }
+}
+
+TEST_CASE("a volume that the kernel sees is removed in one process, if LVM finds that nothing was taken of it") {
+  const std::string alone =
+      "--select lv_uuid=\"u\" && pool_lv=\"pool\" && lv_tags=\"stowage.lineage\" && lv_descendants=\"\"";
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x")};
+  const detail::LvmTools<FakeRunner> tools{{"vg", "pool", {}}, bed.options, bed.runner};
+  const auto remove = [&](const detail::LvmThinDevice& seen) {
+    bed.runner.clear_log();
+    return detail::lvm_remove_seen(tools, volume, seen, {});
+  };
+  SECTION("it does") {
+    bed.answer("lvremove", CommandOutput{0, "  Logical volume \"vm-7-x\" successfully removed.\n", {}});
+    CHECK(must(remove({"u", false})));
+    CHECK(bed.runner.log().size() == 1);
+    CHECK(bed.changes() == Lines{"lvremove " + alone + " vg/vm-7-x"});
+  }
+  SECTION("it does not, and says nothing") {
+    CHECK_FALSE(must(remove({"u", false})));
+    CHECK_FALSE(must(remove({"u", true})));
+    CHECK(bed.changes() == Lines{"lvchange " + alone + " --addtag stowage.intent=remove vg/vm-7-x"});
+  }
+  SECTION("what has blocks is marked by the same process, and opened only then") {
+    bed.answer("lvchange", CommandOutput{0, "  Logical volume vg/vm-7-x changed.\n", {}});
+    CHECK_FALSE(remove({"u", true}));  // there is no such device
+    CHECK(bed.changes() == Lines{"lvchange " + alone + " --addtag stowage.intent=remove vg/vm-7-x"});
+  }
+  SECTION("it is open, or gone") {
+    bed.refuses("lvremove", "  Logical volume vg/vm-7-x in use.\n");
+    refused(remove({"u", false}), Errc::in_use);
+    bed.refuses("lvremove", "  Failed to find logical volume \"vg/vm-7-x\"\n");
+    refused(remove({"u", false}), Errc::not_found);
+  }
+}
+
+TEST_CASE("a volume loses its lineage before LVM forgets what its other snapshots were taken of") {
+  const std::string lineage = lvs_volume("vm-7-x", {{"lv_tags", "stowage.lineage"}});
+  const std::string one = lvs_volume("snap_vm-7-x_s1", {{"origin", "vm-7-x"}});
+  const auto first = [&](const std::string& lines) {
+    Bed bed{lvs_pool() + lines};
+    static_cast<void>(bed.storage().rollback(volume, s1));  // the report does not change, so it does not end well
+    const Lines changes = bed.changes();
+    return changes.empty() ? std::string{} : changes[0];
+  };
+  const std::string other = lvs_volume("snap_vm-7-x_s2", {{"origin", "vm-7-x"}});
+  CHECK(first(lineage + one + other) == "lvchange --deltag stowage.lineage vg/vm-7-x");
+  CHECK(first(lineage + one) == "lvchange --deltag stowage.lineage vg/vm-7-x");  // another may be taken meanwhile
+  CHECK(first(lvs_volume("vm-7-x") + one + other).starts_with("lvcreate -s -n roll_vm-7-x_s1 "));
 }
 
 TEST_CASE("removal with snapshots is marked first, and the volume goes last") {
@@ -308,6 +441,8 @@ TEST_CASE("a new volume costs one process, and what needs a look one more") {
   };
   const auto fresh = volume_name("vm-7-new");
   CHECK(costs([&] { return storage.create({.vmid = VmId{7}, .size = 1_MiB, .name = fresh}); }) == 1);
+  CHECK(costs([&] { return storage.begin_import({.vmid = VmId{7}, .size = 1_MiB, .name = fresh}); }) == 1);
+  CHECK(contains(bed.changes()[0], " --addtag stowage.intent=import "));  // there from the first moment
   CHECK(costs([&] { return storage.clone(volume_name("base-7-x"), {.vmid = VmId{7}, .name = fresh}); }) == 2);
   CHECK(costs([&] { return storage.clone(volume_name("vm-7-y"), s1, {.vmid = VmId{7}, .name = fresh}); }) == 2);
   CHECK(costs([&] { return storage.snapshot(volume, s1); }) == 2);
@@ -396,6 +531,14 @@ TEST_CASE("the pool's troubles are in its status") {
   CHECK(contains(health({{"lv_attr", "twi-aotzM-"}}), "metadata_read_only"));
   CHECK(contains(health({{"lv_attr", "twi-aotzF-"}}), "failed"));
   CHECK(contains(health({{"lv_check_needed", "check needed"}}), "needs_check"));
+  CHECK(health({{"lv_check_needed", "unknown"}}).empty());  // LVM could not ask the kernel
+  Bed damaged{lvs_pool({{"lv_check_needed", "check needed"}})};
+  damaged.runner.always({"/sbin/dmsetup", "status", "vg-pool-tpool"},
+                        CommandOutput{0, "0 8 thin-pool 7 1/8 0/8\n", {}});
+  const std::vector<Finding> findings = must(damaged.storage().check());
+  REQUIRE(findings.size() == 1);
+  CHECK(findings[0].object == "vg/pool");
+  CHECK(findings[0].problem == "needs_check");
   Bed bed{lvs_pool({{"seg_monitor", "not monitored"}, {"lv_when_full", "error"}}) +
           lvs_volume("vm-7-x", {{"lv_size", "2147483648"}})};
   CHECK(contains(must(bed.storage().status()).health.at(0), "2G of 1G are promised"));

@@ -4,6 +4,7 @@
 
 #include <stowage/backends/rbd.hpp>
 #include <stowage/storage.hpp>
+#include <stowage/transfer/new_volume.hpp>
 
 #include <sstream>
 #include <string>
@@ -121,11 +122,27 @@ TEST_CASE("child writes", "[.child]") {
 TEST_CASE("child fills an import", "[.child]") {
   const Told told;
   auto storage = told.storage();
-  must(storage.backend().begin_import(volume_name(told.volume)));
+  must(storage.begin_import({.vmid = guest, .size = 4_MiB, .name = volume_name(told.volume)}));
   auto device = must(storage.open_volume(volume_name(told.volume), Access::read_write));
   must(device.write_at(Bytes{0}, testing::pattern(1, 65536)));
   Child::ready();
   ::pause();
+}
+
+/// Stays in the middle of its work: the second piece of a copy.
+void stay_at_progress(void*, const CopyState&) {
+  static int reports = 0;
+  if (++reports < 2) return;
+  Child::ready();
+  ::pause();
+}
+
+TEST_CASE("child makes a full clone", "[.child]") {
+  const Told told;
+  auto storage = told.storage();
+  auto source = must(storage.open_volume(volume_name(told.volume), Access::read_only));
+  static_cast<void>(full_clone(source, storage, {.vmid = guest, .name = volume_name("vm-990000101-full")},
+                               {.progress = {stay_at_progress, nullptr}}));
 }
 
 TEST_CASE("a rollback that was killed is seen, and finished by recover") {
@@ -231,7 +248,7 @@ TEST_CASE("every step of a template, a removal and an import can be the last bef
 TEST_CASE("an import is incomplete until it ends, and is left alone while it runs") {
   RbdLab lab;
   auto storage = lab.storage();
-  const VolumeName volume = slow_volume(storage);
+  const VolumeName volume = volume_name("vm-990000101-import");
   Child child{"child fills an import", place(lab, volume)};
   REQUIRE(child.is_ready());
   CHECK(must(storage.info(volume)).intent == "import");
@@ -240,6 +257,24 @@ TEST_CASE("an import is incomplete until it ends, and is left alone while it run
   bury(lab, must(storage.info(volume)).identity);
   CHECK(must(storage.recover()).size() == 1);
   CHECK(must(storage.list()).empty());
+}
+
+TEST_CASE("a full clone that was killed is no volume that looks whole, and recover removes it") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = slow_volume(storage);
+  fill(storage, volume, 1);
+  const VolumeName clone = volume_name("vm-990000101-full");
+  {
+    Child child{"child makes a full clone", place(lab, volume)};
+    REQUIRE(child.is_ready());
+    child.kill();
+  }
+  CHECK(must(storage.info(clone)).incomplete());
+  bury(lab, must(storage.info(clone)).identity);
+  CHECK(must(storage.recover()).size() == 1);
+  CHECK(must(storage.list()).size() == 1);
+  CHECK(holds(storage, volume, 1));
 }
 
 TEST_CASE("a writer elsewhere is named, what a running guest allows goes through it") {

@@ -5,6 +5,7 @@
 #include <stowage/backends/detail/lvm_tools.hpp>
 #include <stowage/testing/fake_runner.hpp>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <string_view>
@@ -21,6 +22,21 @@ inline std::string lvs_line(const std::map<std::string, std::string>& columns) {
     line += given == columns.end() ? "" : given->second;
   }
   return "  " + line + "\n";
+}
+
+/// The columns of `report` that the command asks for: `lvs` answers what it is asked, and no more.
+inline std::string lvs_answer(const std::string& report, const Command& command) {
+  const auto option = std::find(command.argv.begin(), command.argv.end(), "-o");
+  if (option == command.argv.end()) return report;
+  const auto asked = ::stowage::detail::lvm_split(*(option + 1), ',').size();
+  std::string answer;
+  for (const std::string_view line : ::stowage::detail::lvm_split(report, '\n')) {
+    const auto fields = ::stowage::detail::lvm_split(line, ::stowage::detail::lvm_separator);
+    for (std::size_t n = 0; n < std::min(asked, fields.size()); ++n)
+      answer.append(n == 0 ? "  " : "|").append(fields[n]);
+    answer += '\n';
+  }
+  return answer;
 }
 
 /// A thin volume of `vg`/`pool`.

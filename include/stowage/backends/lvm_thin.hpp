@@ -22,9 +22,11 @@ namespace stowage {
 
 /// The policy of type `lvmthin`. Needs root, the package lvm2, and a kernel with dm_thin_pool.
 ///
-/// One `lvs` tells all: a listing, a status and a search for a name cost one process. A tool that changes something is
-/// never asked twice, never asks back, and has six times the deadline of a question (`OpenOptions::timeout`); one that
-/// was killed at it is `outcome_unknown`. LVM is kept from looking into the volumes, which are the disks of guests.
+/// One `lvs` tells all: a listing, a status and a search for a name cost one process. So does the removal of an active
+/// volume that has no blocks, and one more where it has some, as long as it is of our own making and never was rolled
+/// back; else LVM is asked first. A tool that changes something is never asked twice, never asks back, and has six
+/// times the deadline of a question (`OpenOptions::timeout`); one that was killed at it is `outcome_unknown`. LVM is
+/// kept from looking into the volumes, which are the disks of guests.
 ///
 /// Sizes are whole extents (4 MiB, as a rule). New volumes are active at once, and have LVM's flag that lets `vgchange
 /// -ay` and the boot skip them: by hand, `lvchange -ay -K` activates them. An open volume may grow and be taken
@@ -77,14 +79,14 @@ class BasicLvmThin {
   [[nodiscard]] Result<ThinPool> pool() const { return detail::lvm_own_pool(tools_); }
 
   [[nodiscard]] Result<std::vector<VolumeInfo>> list(const ListFilter& filter) const {
-    const auto pool = detail::lvm_find_pool(tools_);
+    const auto pool = detail::lvm_find_pool(tools_, detail::LvmDetail::listing);
     if (!pool) return fail(pool.error());
     std::vector<VolumeInfo> infos = detail::lvm_infos(pool->view);
     if (filter.vmid) std::erase_if(infos, [&](const VolumeInfo& info) { return info.vmid != filter.vmid; });
     return infos;
   }
   [[nodiscard]] Result<VolumeInfo> info(const VolumeName& volume) const {
-    const auto view = detail::lvm_view(tools_);
+    const auto view = detail::lvm_view(tools_, detail::LvmDetail::listing);
     if (!view) return fail(view.error());
     for (VolumeInfo& info : detail::lvm_infos(*view)) {
       if (info.name == volume) return std::move(info);
@@ -93,7 +95,7 @@ class BasicLvmThin {
   }
   /// Every name of the volume group, of other pools too: LVM has them once.
   [[nodiscard]] Result<std::vector<std::string>> names() const {
-    return tools_.report().map([](const detail::LvmReport& report) {
+    return tools_.report(detail::LvmDetail::listing).map([](const detail::LvmReport& report) {
       std::vector<std::string> names;
       for (const detail::LvmVolume& volume : report.volumes) names.push_back(volume.name);
       return names;
@@ -160,8 +162,10 @@ class BasicLvmThin {
     return detail::lvm_open_snapshot(tools_, volume, snapshot);
   }
 
-  Result<void> begin_import(const VolumeName& volume) { return detail::lvm_mark_import(tools_, volume, true); }
-  Result<void> end_import(const VolumeName& volume) { return detail::lvm_mark_import(tools_, volume, false); }
+  Result<void> begin_import(const VolumeName& volume, const CreateSpec& spec) {
+    return detail::lvm_create(tools_, volume, spec.size, "import");
+  }
+  Result<void> end_import(const VolumeName& volume) { return detail::lvm_end_import(tools_, volume); }
 
   [[nodiscard]] Result<std::vector<Finding>> check() const { return detail::lvm_check(tools_); }
   Result<std::vector<Recovered>> recover() { return detail::lvm_recover(tools_); }

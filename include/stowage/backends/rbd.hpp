@@ -141,7 +141,13 @@ class Rbd {
     return detail::rbd_open_device(pool_, volume, snapshot.str(), Access::read_only);
   }
 
-  Result<void> begin_import(const VolumeName& volume) { return detail::rbd_mark_import(pool_, volume, true); }
+  Result<void> begin_import(const VolumeName& volume, const CreateSpec& spec) {
+    return create(volume, spec).and_then([&] {
+      auto marked = detail::rbd_mark_import(pool_, volume, true);
+      if (!marked) static_cast<void>(remove(volume, {}, {}));
+      return marked;
+    });
+  }
   Result<void> end_import(const VolumeName& volume) { return detail::rbd_mark_import(pool_, volume, false); }
 
   [[nodiscard]] Result<std::vector<Finding>> check() const { return detail::rbd_check_storage(*pool_); }

@@ -221,7 +221,13 @@ class MemoryBackend {
     });
   }
 
-  Result<void> begin_import(const VolumeName& volume) { return interrupt(volume, "import"); }
+  Result<void> begin_import(const VolumeName& volume, const CreateSpec& spec) {
+    return locked([&] {
+      const std::shared_ptr<Volume> made = fresh(round_up(spec.size, config_.granule), spec.content);
+      made->intent = "import";
+      return add(volume, made);
+    });
+  }
   Result<void> end_import(const VolumeName& volume) {
     return on(volume, [&](Volume& v) { return set_intent(v, {}); });
   }

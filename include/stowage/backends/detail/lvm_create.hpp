@@ -58,20 +58,24 @@ Result<void> lvm_new_volume(const LvmTools<Runner>& tools, const std::string& na
                             const std::vector<std::string>& kind, const std::string& doing) {
   std::vector<std::string> arguments = lvm_as_volume();
   arguments.insert(arguments.begin(), {"-n", name});
+  arguments.insert(arguments.end(), {"--addtag", std::string{lvm_lineage_tag}});
   arguments.insert(arguments.end(), kind.begin(), kind.end());
   return tools.change("lvcreate", std::move(arguments), doing).map_error([&](Error&& error) {
     return lvm_with_numbers(tools, std::move(error));
   });
 }
 
-/// An empty volume. What a thin pool has not allocated reads as zeros, so nothing is wiped.
+/// An empty volume. What a thin pool has not allocated reads as zeros, so nothing is wiped. With an intent it comes to
+/// be unfinished.
 template <CommandRunner Runner>
-Result<void> lvm_create(const LvmTools<Runner>& tools, const VolumeName& volume, Bytes size) {
+Result<void> lvm_create(const LvmTools<Runner>& tools, const VolumeName& volume, Bytes size,
+                        std::string_view intent = {}) {
   if (auto good = lvm_check_length(volume.str()); !good) return good;
   if (auto room = lvm_admit(tools, size); !room) return room;
-  return lvm_new_volume(tools, volume.str(),
-                        {"-Wn", "-V", std::to_string(round_up(size, 512_B).count) + "b", "--thinpool", tools.pool()},
-                        "creating '" + tools.spec(volume.str()) + "'");
+  std::vector<std::string> kind{"-Wn", "-V", std::to_string(round_up(size, 512_B).count) + "b", "--thinpool",
+                                tools.pool()};
+  if (!intent.empty()) kind.insert(kind.begin(), {"--addtag", lvm_tag(lvm_intent_tag, intent)});
+  return lvm_new_volume(tools, volume.str(), kind, "creating '" + tools.spec(volume.str()) + "'");
 }
 
 /// A read-only snapshot, of a volume that may be open. One that is active needs no question: the kernel knows it.
@@ -170,12 +174,11 @@ Result<Bytes> lvm_resize(const LvmTools<Runner>& tools, const VolumeName& volume
       .map([&] { return wanted; });
 }
 
-/// A volume that is being filled says so until it is whole.
+/// A volume that was being filled is whole.
 template <CommandRunner Runner>
-Result<void> lvm_mark_import(const LvmTools<Runner>& tools, const VolumeName& volume, bool begins) {
-  return tools.change("lvchange",
-                      {begins ? "--addtag" : "--deltag", lvm_tag(lvm_intent_tag, "import"), tools.spec(volume.str())},
-                      "marking the import of '" + tools.spec(volume.str()) + "'");
+Result<void> lvm_end_import(const LvmTools<Runner>& tools, const VolumeName& volume) {
+  return tools.change("lvchange", {"--deltag", lvm_tag(lvm_intent_tag, "import"), tools.spec(volume.str())},
+                      "ending the import of '" + tools.spec(volume.str()) + "'");
 }
 
 /// Gives a marked volume the name of a template, by which the mark is void.

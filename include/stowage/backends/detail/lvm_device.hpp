@@ -6,6 +6,10 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <optional>
 #include <stowage/backends/detail/lvm_report.hpp>
 #include <stowage/core/handle.hpp>
@@ -45,5 +49,62 @@ inline std::optional<bool> lvm_is_open(const std::string& path) {
   if (::ioctl(control.get(), DM_DEV_STATUS, &status) != 0) return std::nullopt;
   return status.open_count > 0;
 }
+
+/// What the kernel says of a device of device mapper.
+struct LvmKernelWords {
+  std::string uuid;
+  bool is_open = false;
+  bool read_only = false;
+  std::string status;  ///< of its only target, as `dmsetup status` tells it: "8192 16383"
+};
+
+/// Asks the kernel; a thin pool does not write its metadata for that. Nothing when there is no such device.
+inline std::optional<LvmKernelWords> lvm_kernel_words(std::string_view mapper_name) {
+  struct Answer {
+    ::dm_ioctl head{};
+    std::array<char, 1024> data{};  // a dm_target_spec, and the text behind it
+  } answer;
+  answer.head.version[0] = DM_VERSION_MAJOR;
+  answer.head.data_size = sizeof answer;
+  answer.head.data_start = offsetof(Answer, data);
+  answer.head.flags = DM_NOFLUSH_FLAG;
+  const Fd control{::open("/dev/mapper/control", O_RDWR | O_CLOEXEC)};
+  if (!control || mapper_name.size() >= sizeof answer.head.name) return std::nullopt;
+  std::memcpy(static_cast<char*>(answer.head.name), mapper_name.data(), mapper_name.size());
+  if (::ioctl(control.get(), DM_TABLE_STATUS, &answer) != 0 || answer.head.target_count != 1) return std::nullopt;
+  answer.data.back() = '\0';
+  return LvmKernelWords{static_cast<const char*>(answer.head.uuid), answer.head.open_count > 0,
+                        (answer.head.flags & DM_READONLY_FLAG) != 0, answer.data.data() + sizeof(::dm_target_spec)};
+}
+
+/// An active thin volume, as the kernel sees it.
+struct LvmThinDevice {
+  std::string uuid;       ///< LVM's, of the volume: with dashes
+  bool discards = false;  ///< it can be written, has blocks, and its pool passes discards on to the disks below
+};
+
+/// The uuid of a volume in that of its device, which has the group's in front, and no dashes. Empty when it is none.
+inline std::string lvm_volume_uuid(std::string_view device_uuid) {
+  constexpr std::size_t one = 32;
+  if (!device_uuid.starts_with("LVM-") || device_uuid.size() != 4 + 2 * one) return {};
+  device_uuid.remove_prefix(4 + one);
+  std::string uuid;
+  for (std::size_t at = 0; at < one; ++at) {
+    if (at >= 6 && at <= 26 && at % 4 == 2) uuid += '-';
+    uuid += device_uuid[at];
+  }
+  return uuid;
+}
+
+/// There is something to discard: of "8192 16383", which the kernel says of a volume, and of its pool's "7 12/1024
+/// 0/16384 - rw discard_passdown ...".
+constexpr bool lvm_has_discards(std::string_view volume, std::string_view pool) noexcept {
+  const auto pool_has = [&](std::string_view word) { return pool.find(word) != pool.npos; };
+  return !volume.starts_with("0 ") && pool_has(" discard_passdown") && !pool_has(" ro ");
+}
+static_assert(lvm_has_discards("8 7", "7 1/2 0/1 - rw discard_passdown queue_if_no_space"));
+static_assert(!lvm_has_discards("0 -", "7 1/2 0/1 - rw discard_passdown queue_if_no_space"));
+static_assert(!lvm_has_discards("8 7", "7 1/2 0/1 - rw no_discard_passdown queue_if_no_space"));
+static_assert(!lvm_has_discards("8 7", "7 1/2 0/1 - ro discard_passdown queue_if_no_space"));
 
 }  // namespace stowage::detail

@@ -30,6 +30,9 @@ inline constexpr std::string_view lvm_parent_tag = "stowage.parent=";
 inline constexpr std::string_view lvm_id_tag = "stowage.id=";
 /// On that one too: the uuid of the volume that has to go. Void when it has gone.
 inline constexpr std::string_view lvm_replaces_tag = "stowage.replaces=";
+/// On a volume that we made: what LVM calls its descendants are all snapshots that there are of it. LVM would not know
+/// them all behind a merge, so it goes before that. (pvesm's rollback makes a new volume, without it.)
+inline constexpr std::string_view lvm_lineage_tag = "stowage.lineage";
 /// On a volume: `import`, `remove`, `template`, or `rename/<old>/<new>`.
 inline constexpr std::string_view lvm_intent_tag = "stowage.intent=";
 

@@ -1,9 +1,16 @@
 #pragma once
 // Removal: first the proof that it can succeed, then the mark, then discards in steps, then the volumes go.
+//
+// LVM gives that proof itself, in the transaction that removes or marks, for a volume that has its lineage
+// (`lvm_lineage_tag`) and whose device the kernel has: nobody asks before. Where it does not, LVM is asked for all that
+// it knows, which then tells what to do, or why it cannot be done. (Who merges a snapshot by hand makes LVM forget the
+// others: then the volume has to lose that tag by hand too, or it goes as if it had none.)
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <stowage/backends/detail/lvm_create.hpp>
+#include <stowage/backends/detail/lvm_device.hpp>
 #include <stowage/backends/detail/lvm_rollback.hpp>
 #include <stowage/backends/detail/lvm_use.hpp>
 #include <string>
@@ -36,6 +43,13 @@ Result<void> lvm_discard(Device& device, Bytes rate, const Work& work) {
   return {};
 }
 
+/// The same of a volume that was opened for it, which is closed behind.
+template <CommandRunner Runner>
+Result<void> lvm_discard_whole(const LvmTools<Runner>& tools, Result<KernelDevice> device, const Work& work) {
+  return std::move(device).and_then(
+      [&](KernelDevice&& d) { return lvm_discard(d, tools.options().discard_rate, work); });
+}
+
 /// Whether discarding is worth the while: the pool passes discards on, and the volume has blocks of its own.
 inline bool lvm_worth_discarding(const LvmView& view, const LvmVolume& lv) {
   const auto pool = view.pool();
@@ -61,13 +75,45 @@ Result<void> lvm_destroy(const LvmTools<Runner>& tools, const LvmView& view, con
     if (!marked) return marked;
   }
   if (discards) {
-    auto device = lvm_open(tools, lv, Access::read_write);
-    if (!device) return fail(std::move(device.error()));
-    if (auto done = lvm_discard(*device, tools.options().discard_rate, work); !done) return done;
+    if (auto done = lvm_discard_whole(tools, lvm_open(tools, lv, Access::read_write), work); !done) return done;
   }
   const std::vector<std::string> names = lvm_names(snapshots);
   if (auto gone = lvm_remove_names(tools, names); !gone) return gone;
   return lvm_remove_names(tools, {lv.name});
+}
+
+/// What the kernel has of an active volume that nobody has open. Costs no process.
+template <CommandRunner Runner>
+std::optional<LvmThinDevice> lvm_see(const LvmTools<Runner>& tools, const std::string& name) {
+  const auto volume = lvm_kernel_words(lvm_mapper_name(tools.vg(), name));
+  const auto pool = lvm_kernel_words(lvm_mapper_name(tools.vg(), tools.config().thinpool) + "-tpool");
+  if (!volume || !pool || volume->is_open) return std::nullopt;
+  LvmThinDevice seen{lvm_volume_uuid(volume->uuid), false};
+  if (seen.uuid.empty()) return std::nullopt;
+  seen.discards = !volume->read_only && lvm_has_discards(volume->status, pool->status);
+  return seen;
+}
+
+/// Removes the volume that the kernel sees, if it is one of our pool, nothing has been taken of it, and LVM knows that.
+/// Says whether; if not, nothing has been changed. One process, and one more for the mark where there are discards.
+/// Errors: in_use, not_found (it may be another volume than the one that was seen), cancelled.
+template <CommandRunner Runner>
+Result<bool> lvm_remove_seen(const LvmTools<Runner>& tools, const VolumeName& volume, const LvmThinDevice& seen,
+                             const Work& work) {
+  const std::string spec = tools.spec(volume.str());
+  const std::string alone = "lv_uuid=\"" + seen.uuid + "\" && pool_lv=\"" + tools.config().thinpool +
+                            "\" && lv_tags=\"" + std::string{lvm_lineage_tag} + R"(" && lv_descendants="")";
+  if (!seen.discards) return tools.change_if(alone, "lvremove", {spec}, "removing '" + spec + "'");
+  auto marked = tools.change_if(alone, "lvchange", {"--addtag", lvm_tag(lvm_intent_tag, "remove"), spec},
+                                "marking '" + spec + "'");
+  if (!marked || !*marked) return marked;
+  auto device = KernelDevice::open(tools.device(volume.str()), Access::read_write, spec);
+  if (device && lvm_volume_uuid(lvm_uuid_of(device->number())) != seen.uuid) {
+    return fail(Errc::identity_changed, "'" + tools.device(volume.str()) + "' is not the volume " + seen.uuid);
+  }
+  return lvm_discard_whole(tools, std::move(device), work)
+      .and_then([&] { return lvm_remove_names(tools, {volume.str()}); })
+      .map([] { return true; });
 }
 
 /// Nobody has any of the snapshots open. Errors: in_use.
@@ -109,6 +155,13 @@ Result<void> lvm_remove(const LvmTools<Runner>& tools, const VolumeName& volume,
   if (options.trash) return fail(Errc::not_supported, "LVM has no trash");
   const auto lock = lvm_lock(tools, volume);
   if (!lock) return fail(lock.error());
+  const auto seen = options.snapshots ? std::nullopt : lvm_see(tools, volume.str());
+  if (seen && !work.stop.stop_requested()) {
+    const auto gone = lvm_remove_seen(tools, volume, *seen, work);
+    if (gone && *gone) return {};
+    const bool unexplained = gone || gone.error().code() == Errc::in_use || gone.error().code() == Errc::not_found;
+    if (!unexplained) return fail(gone.error());
+  }
   return lvm_remove_locked(tools, volume, options, work);
 }
 

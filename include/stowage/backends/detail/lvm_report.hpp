@@ -16,13 +16,17 @@
 
 namespace stowage::detail {
 
-/// The columns of `lvs -o`, in the order of `parse_lvm_line`. Tags stand last, and no name or tag can hold the
-/// separator: LVM allows [A-Za-z0-9+_.-] in names, and also /=!:&# in tags.
+/// The columns of `lvs -o`, in the order of `parse_lvm_line`. No name or tag can hold the separator: LVM allows
+/// [A-Za-z0-9+_.-] in names, and also /=!:&# in tags.
 inline constexpr std::array<std::string_view, 24> lvm_columns{
-    "vg_name",  "vg_uuid",         "vg_extent_size",  "lv_name",      "lv_uuid",          "lv_size",
-    "lv_attr",  "pool_lv",         "origin",          "data_percent", "metadata_percent", "lv_metadata_size",
-    "lv_time",  "transaction_id",  "thin_id",         "seg_monitor",  "lv_when_full",     "zero",
-    "discards", "kernel_discards", "lv_check_needed", "chunk_size",   "vg_free",          "lv_tags"};
+    "vg_name",  "lv_name",        "lv_uuid",         "lv_size",          "lv_attr",
+    "pool_lv",  "origin",         "data_percent",    "lv_time",          "lv_tags",
+    "vg_uuid",  "vg_extent_size", "vg_free",         "metadata_percent", "lv_metadata_size",
+    "thin_id",  "transaction_id", "chunk_size",      "lv_when_full",     "zero",
+    "discards", "seg_monitor",    "kernel_discards", "lv_check_needed"};
+/// So many of them tell of volumes. The others are for their pool and for verbs that change something; for them LVM
+/// looks at every segment, asks dmeventd, and asks the kernel once more.
+inline constexpr std::size_t lvm_listing_columns = 10;
 inline constexpr char lvm_separator = '|';
 
 /// A share in hundredths of a percent, as exact as LVM tells it.
@@ -36,33 +40,33 @@ struct LvmPercent {
   friend constexpr auto operator<=>(LvmPercent, LvmPercent) = default;
 };
 
-/// One logical volume, of any kind.
+/// One logical volume, of any kind. A listing leaves out what stands behind `tags`.
 struct LvmVolume {
   std::string vg;
-  std::string vg_uuid;
   std::string name;
+  bool hidden = false;  ///< LVM's own, or a snapshot that waits to be merged
   std::string uuid;
+  Bytes size{};
   std::string attr;
   std::string pool;
   std::string origin;
-  Bytes extent{};
-  Bytes size{};
-  Bytes metadata_size{};
-  Bytes chunk{};
-  Bytes vg_free{};
-  std::optional<LvmPercent> data;  ///< known while it is active
-  std::optional<LvmPercent> metadata;
+  std::optional<LvmPercent> data;     ///< known while it is active
   std::optional<std::int64_t> ctime;  ///< seconds since 1970
-  std::optional<std::uint64_t> transaction;
+  std::vector<std::string> tags;
+  std::string vg_uuid;
+  Bytes extent{};
+  Bytes vg_free{};
+  std::optional<LvmPercent> metadata;
+  Bytes metadata_size{};
   std::uint64_t thin_id = 0;
-  bool hidden = false;  ///< LVM's own, or a snapshot that waits to be merged
-  std::string monitor;
+  std::optional<std::uint64_t> transaction;
+  Bytes chunk{};
   std::string when_full;
   std::string zero;
   std::string discards;
+  std::string monitor;
   std::string kernel_discards;
   std::string check_needed;
-  std::vector<std::string> tags;
 
   // lv_attr, see lvs(8)
   [[nodiscard]] bool is_pool() const noexcept { return flag(0) == 't'; }
@@ -129,53 +133,58 @@ constexpr std::string_view lvm_bare_name(std::string_view name) noexcept {
   return name.starts_with('[') && name.ends_with(']') && name.size() > 2 ? name.substr(1, name.size() - 2) : name;
 }
 
-/// Takes one line of `lvs` apart.
+/// Takes one line of `lvs` apart, which has all columns or those of a listing.
 /// Errors: corrupt, with the line.
 inline Result<void> parse_lvm_line(std::string_view line, LvmVolume& volume) {
   const auto bad = [&](const std::string& why) {
     return fail(Errc::corrupt, "lvs wrote a line that cannot be understood, " + why + ": '" + std::string{line} + "'");
   };
   std::array<std::string_view, lvm_columns.size()> field;
-  std::string_view rest = line;
-  for (std::size_t column = 0; column < field.size(); ++column) {
+  std::size_t columns = 0;
+  for (std::string_view rest = line;;) {
+    if (columns == field.size()) return bad("it has more columns than were asked for");
     const std::size_t end = rest.find(lvm_separator);
-    if ((end == rest.npos) != (column + 1 == field.size())) return bad("it has not the columns that were asked for");
-    field[column] = lvm_trim(rest.substr(0, end));
-    if (end != rest.npos) rest.remove_prefix(end + 1);
+    field[columns++] = lvm_trim(rest.substr(0, end));
+    if (end == rest.npos) break;
+    rest.remove_prefix(end + 1);
   }
-  const auto size = lvm_number<std::uint64_t>(field[5]);
-  const auto extent = lvm_number<std::uint64_t>(field[2]);
-  if (!size || !extent || *extent == 0) return bad("sizes are no numbers");
-  if (field[6].size() < 6) return bad("the attributes are too short");
+  const bool listing = columns == lvm_listing_columns;
+  if (!listing && columns != field.size()) return bad("it has not the columns that were asked for");
+  const auto size = lvm_number<std::uint64_t>(field[3]);
+  const auto extent = lvm_number<std::uint64_t>(field[11]);
+  if (!size || (!listing && extent.value_or(0) == 0)) return bad("sizes are no numbers");
+  if (field[4].size() < 6) return bad("the attributes are too short");
   const auto bytes = [](std::string_view text) { return Bytes{lvm_number<std::uint64_t>(text).value_or(0)}; };
   volume.vg = field[0];
-  volume.vg_uuid = field[1];
-  volume.extent = Bytes{*extent};
-  volume.name = lvm_bare_name(field[3]);
-  volume.hidden = volume.name.size() != field[3].size();
-  volume.uuid = field[4];
+  volume.name = lvm_bare_name(field[1]);
+  volume.hidden = volume.name.size() != field[1].size();
+  volume.uuid = field[2];
   volume.size = Bytes{*size};
-  volume.attr = field[6];
-  volume.pool = lvm_bare_name(field[7]);
-  volume.origin = lvm_bare_name(field[8]);
-  volume.data = lvm_percent(field[9]);
-  volume.metadata = lvm_percent(field[10]);
-  volume.metadata_size = bytes(field[11]);
-  volume.ctime = lvm_number<std::int64_t>(field[12]);
-  volume.transaction = lvm_number<std::uint64_t>(field[13]);
-  volume.thin_id = lvm_number<std::uint64_t>(field[14]).value_or(0);
-  volume.monitor = field[15];
-  volume.when_full = field[16];
-  volume.zero = field[17];
-  volume.discards = field[18];
-  volume.kernel_discards = field[19];
-  volume.check_needed = field[20];
-  volume.chunk = bytes(field[21]);
-  volume.vg_free = bytes(field[22]);
-  if (field[23].empty()) return {};
-  for (const std::string_view tag : lvm_split(field[23], ',')) {
-    if (!tag.empty()) volume.tags.emplace_back(tag);
+  volume.attr = field[4];
+  volume.pool = lvm_bare_name(field[5]);
+  volume.origin = lvm_bare_name(field[6]);
+  volume.data = lvm_percent(field[7]);
+  volume.ctime = lvm_number<std::int64_t>(field[8]);
+  if (!field[9].empty()) {
+    for (const std::string_view tag : lvm_split(field[9], ',')) {
+      if (!tag.empty()) volume.tags.emplace_back(tag);
+    }
   }
+  if (listing) return {};
+  volume.vg_uuid = field[10];
+  volume.extent = Bytes{*extent};
+  volume.vg_free = bytes(field[12]);
+  volume.metadata = lvm_percent(field[13]);
+  volume.metadata_size = bytes(field[14]);
+  volume.thin_id = lvm_number<std::uint64_t>(field[15]).value_or(0);
+  volume.transaction = lvm_number<std::uint64_t>(field[16]);
+  volume.chunk = bytes(field[17]);
+  volume.when_full = field[18];
+  volume.zero = field[19];
+  volume.discards = field[20];
+  volume.monitor = field[21];
+  volume.kernel_discards = field[22];
+  volume.check_needed = field[23];
   return {};
 }
 

@@ -111,6 +111,14 @@ Result<void> lvm_copy_aside(const LvmTools<Runner>& tools, const LvmVolume& snap
       Error{Errc::conflict, made.error().detail(), made.error().native()}.advise("recover finishes what is there"));
 }
 
+/// By a merge LVM forgets what other snapshots were taken of, also those that are taken before it comes to it.
+template <CommandRunner Runner>
+Result<void> lvm_end_lineage(const LvmTools<Runner>& tools, const LvmVolume& volume) {
+  if (!volume.tag(lvm_lineage_tag)) return {};
+  return tools.change("lvchange", {"--deltag", std::string{lvm_lineage_tag}, tools.spec(volume.name)},
+                      "beginning to roll '" + tools.spec(volume.name) + "' back");
+}
+
 template <CommandRunner Runner>
 Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot, const std::string& volume,
                        const std::string& name, LvmWhenOpen when_open) {
@@ -170,7 +178,11 @@ Result<void> lvm_roll_back(const LvmTools<Runner>& tools, const VolumeName& volu
   if (auto closed = lvm_free(tools, *view, (*source)->name); !closed) return closed;
   if (auto room = lvm_admit(tools, (*source)->size); !room) return room;
   if (work.stop.stop_requested()) return fail(Errc::cancelled, "rolling back: stopped before anything was changed");
-  if ((*source)->origin == volume.str()) return lvm_merge(tools, **source, volume.str(), snapshot.str(), when_open);
+  if ((*source)->origin == volume.str()) {
+    return lvm_end_lineage(tools, **lv).and_then([&] {
+      return lvm_merge(tools, **source, volume.str(), snapshot.str(), when_open);
+    });
+  }
   if (!free) {
     return fail(Error{free.error()}.advise("after the rollback to another snapshot LVM cannot do this one later"));
   }

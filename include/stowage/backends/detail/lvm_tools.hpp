@@ -32,8 +32,8 @@ inline std::string lvm_mapper_name(std::string_view vg, std::string_view name) {
 
 /// Settings for one call. The filter keeps LVM away from our own volumes and their partitions: in them are the disks of
 /// guests, whose volume groups are none of the host's business. It stands beside the administrator's `global_filter`
-/// and leaves all other devices alone, multipath ones too. The report must look as we ask for it, whatever lvm.conf
-/// says. An empty `vg` means all.
+/// and leaves all other devices alone, multipath ones too. Reports must look as we ask for them, and changes be told,
+/// whatever lvm.conf says. An empty `vg` means all.
 inline std::string lvm_settings(std::string_view vg) {
   std::string filter;
   if (!vg.empty()) {
@@ -47,13 +47,18 @@ inline std::string lvm_settings(std::string_view vg) {
   }
   return filter +
          "report{time_format=\"%s\" compact_output=0 compact_output_cols=\"\" list_item_separator=\",\" prefixes=0 "
-         "binary_values_as_numeric=0 output_format=\"basic\"} log{report_command_log=0}";
+         "binary_values_as_numeric=0 output_format=\"basic\"} log{report_command_log=0 silent=0}";
 }
 
+/// What is asked about every volume: all that there is, or what a listing tells.
+enum class LvmDetail : bool { listing, all };
+
 /// `lvs` for a whole volume group, LVM's hidden volumes with it. An empty `vg` means all.
-inline std::vector<std::string> lvm_report_argv(const std::string& vg) {
+inline std::vector<std::string> lvm_report_argv(const std::string& vg, LvmDetail detail) {
   std::string columns;
-  for (const std::string_view column : lvm_columns) columns.append(columns.empty() ? "" : ",").append(column);
+  for (std::size_t n = 0; n < (detail == LvmDetail::all ? lvm_columns.size() : lvm_listing_columns); ++n) {
+    columns.append(columns.empty() ? "" : ",").append(lvm_columns[n]);
+  }
   std::vector<std::string> argv{"/sbin/lvs",       "-a",          "--noheadings",  "--nosuffix", "--units",        "b",
                                 "--unbuffered",    "--separator", {lvm_separator}, "--config",   lvm_settings(vg), "-o",
                                 std::move(columns)};
@@ -76,8 +81,9 @@ inline Error lvm_missing_tool(Error error) {
 
 /// Asks for all volumes of a volume group, or of all groups. Errors: unavailable, timed_out, corrupt.
 template <CommandRunner Runner>
-Result<LvmReport> lvm_report(const Runner& runner, const std::string& vg, const OpenOptions& options) {
-  Command command{.argv = lvm_report_argv(vg), .timeout = options.timeout, .stop = options.stop};
+Result<LvmReport> lvm_report(const Runner& runner, const std::string& vg, const OpenOptions& options,
+                             LvmDetail detail = LvmDetail::all) {
+  Command command{.argv = lvm_report_argv(vg, detail), .timeout = options.timeout, .stop = options.stop};
   auto output = runner.run(command);
   if (!output) return fail(lvm_missing_tool(std::move(output.error())).during("listing logical volumes"));
   if (output->exit_code != 0) return fail(lvm_error("listing logical volumes", *output));
@@ -100,13 +106,33 @@ class LvmTools {
   [[nodiscard]] std::string device(std::string_view name) const { return "/dev/" + spec(name); }
 
   /// All volumes of the volume group: one process. Errors: unavailable (no such volume group, no lvm2), timed_out.
-  [[nodiscard]] Result<LvmReport> report() const { return lvm_report(runner_, config_.vgname, options_); }
+  [[nodiscard]] Result<LvmReport> report(LvmDetail detail = LvmDetail::all) const {
+    return lvm_report(runner_, config_.vgname, options_, detail);
+  }
 
   /// Runs a tool that changes something. It has six times the deadline of a question: it may wait for LVM's own lock,
   /// which other tools hold for a second at a time, and to kill it helps nobody. LVM lets one command at a time change
   /// a group: who waits for his turn here, and not there, does not use up his deadline, nor starve those who ask.
   /// Errors: outcome_unknown, when it was killed at its deadline.
   Result<void> change(std::string_view tool, std::vector<std::string> arguments, std::string_view doing) const {
+    return told(tool, std::move(arguments), doing).map([](const std::string&) {});
+  }
+
+  /// The same to a volume that `condition` is true of, which LVM itself looks at before it changes anything; see
+  /// lvmreport(7), SELECTION. Says whether it was: only then does LVM tell of a change, "Logical volume vg/x changed.".
+  Result<bool> change_if(const std::string& condition, std::string_view tool, std::vector<std::string> arguments,
+                         std::string_view doing) const {
+    arguments.insert(arguments.begin(), {"--select", condition});
+    return told(tool, std::move(arguments), doing).map([](const std::string& said) {
+      return said.find("ogical volume ") != said.npos;
+    });
+  }
+
+  [[nodiscard]] const Runner& runner() const noexcept { return runner_; }
+
+ private:
+  /// What the tool said of it.
+  Result<std::string> told(std::string_view tool, std::vector<std::string> arguments, std::string_view doing) const {
     if (options_.stop.stop_requested()) return fail(Errc::cancelled, std::string{doing} + ": stopped before it began");
     Command command{.argv = lvm_change_argv(config_.vgname, tool, std::move(arguments)),
                     .timeout = options_.timeout * 6};
@@ -119,12 +145,9 @@ class LvmTools {
     }
     if (!output) return fail(lvm_missing_tool(std::move(output.error())).during(doing));
     if (output->exit_code != 0) return fail(lvm_error(doing, *output));
-    return {};
+    return std::move(output->out);
   }
 
-  [[nodiscard]] const Runner& runner() const noexcept { return runner_; }
-
- private:
   LvmThinConfig config_;
   OpenOptions options_;
   Runner runner_;

@@ -22,8 +22,10 @@ namespace stowage::detail {
 
 /// Our pool, as it is now: one process.
 template <CommandRunner Runner>
-Result<LvmView> lvm_view(const LvmTools<Runner>& tools) {
-  return tools.report().map([&](LvmReport report) { return LvmView{std::move(report), tools.config().thinpool}; });
+Result<LvmView> lvm_view(const LvmTools<Runner>& tools, LvmDetail detail = LvmDetail::all) {
+  return tools.report(detail).map([&](LvmReport report) {
+    return LvmView{std::move(report), tools.config().thinpool};
+  });
 }
 
 /// A volume, and the report that tells of it.
@@ -34,8 +36,8 @@ struct LvmFound {
 
 /// Our pool. Errors: not_found.
 template <CommandRunner Runner>
-Result<LvmFound> lvm_find_pool(const LvmTools<Runner>& tools) {
-  auto view = lvm_view(tools);
+Result<LvmFound> lvm_find_pool(const LvmTools<Runner>& tools, LvmDetail detail = LvmDetail::all) {
+  auto view = lvm_view(tools, detail);
   if (!view) return fail(std::move(view.error()));
   const auto pool = view->pool();
   if (!pool) return fail(pool.error());
