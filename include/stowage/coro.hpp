@@ -77,13 +77,7 @@ class IoLoop {
       request_.token = reinterpret_cast<std::uintptr_t>(this);
       return loop_.launch(*this);
     }
-    Result<void> await_resume() const {
-      if (result_ >= 0) return {};
-      const auto op = static_cast<std::size_t>(request_.op);
-      constexpr const char* verbs[] = {"reading", "writing", "flushing", "discarding", "writing zeroes"};
-      return fail(detail::kernel_error(static_cast<int>(-result_),
-                                       std::string{verbs[op]} + " at " + std::to_string(request_.offset.count)));
-    }
+    Result<void> await_resume() const { return detail::request_result(request_, result_); }
 
    private:
     friend class IoLoop;

@@ -2,7 +2,10 @@
 // What an errno of block devices, files and completions means.
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <stowage/core/error.hpp>
+#include <stowage/io/queue.hpp>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -32,6 +35,14 @@ constexpr Errc kernel_errc(int code) noexcept {
 inline Error kernel_error(int code, std::string_view doing, SourceLoc at = SourceLoc::here()) {
   const std::error_code native = native_errno(code);
   return {kernel_errc(code), std::string{doing} + ": " + native.message(), native, at};
+}
+
+/// The end of a request as a result. `result` as in `IoCompletion`.
+inline Result<void> request_result(const IoRequest& request, std::int64_t result) {
+  if (result >= 0) return {};
+  constexpr const char* verbs[] = {"reading", "writing", "flushing", "discarding", "writing zeroes"};
+  return fail(kernel_error(static_cast<int>(-result), std::string{verbs[static_cast<std::size_t>(request.op)]} +
+                                                          " at " + std::to_string(request.offset.count)));
 }
 
 }  // namespace stowage::detail
