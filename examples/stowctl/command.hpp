@@ -113,6 +113,12 @@ struct Volume {
   [[nodiscard]] Result<stowage::VolumeInfo> could(stowage::Capability capability) const;
 };
 
+/// What a new volume is for, when nobody says: images, where the storage takes them.
+[[nodiscard]] inline stowage::Content content_of(const stowage::AnyStorage& storage) {
+  using stowage::Content;
+  return storage.config().content.has(Content::images) ? Content::images : Content::rootdir;
+}
+
 /// Arguments that more than one command has.
 struct NoArguments {};
 struct OneVolume {
@@ -153,9 +159,11 @@ void add_status_commands(Commands commands);    // status, check, recover
 void add_watch_commands(Commands commands);     // watch
 void add_volume_commands(Commands commands);    // list, info, path, blockdev, activate, deactivate
 void add_change_commands(Commands commands);    // alloc, free, resize, rename, template, flatten
-void add_snapshot_commands(Commands commands);  // snapshot, snapshots, rollback, delsnapshot, clone
+void add_snapshot_commands(Commands commands);  // snapshot, snapshots, rollback, delsnapshot
+void add_clone_commands(Commands commands);     // clone
 void add_stream_commands(Commands commands);    // export, import
 void add_copy_commands(Commands commands);      // copy
+void add_extent_commands(Commands commands);    // extents
 void add_scan_commands(Commands commands);      // scan lvmthin|iscsi|iscsidirect|rbd
 
 }  // namespace stowctl

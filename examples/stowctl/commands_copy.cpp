@@ -12,6 +12,7 @@
 #include <stowage/io/kernel_extents.hpp>
 #include <stowage/io/uring_queue.hpp>
 #include <stowage/transfer/copy.hpp>
+#include <stowage/transfer/new_volume.hpp>
 
 namespace stowctl {
 
@@ -98,14 +99,14 @@ Result<Copied> onto_file(const Context& context, const CopyArguments& arguments,
 }
 
 template <class Copy>
-Result<Copied> onto_open_volume(AnyStorage& storage, const VolumeName& name, const CopyArguments& arguments, bool fresh,
+Result<Copied> onto_open_volume(AnyStorage& storage, const VolumeName& name, const CopyArguments& arguments,
                                 Copy copy) {
   auto device = storage.open_volume(name, Access::read_write);
   if (!device) return fail(std::move(device.error()));
   auto copied = [&]() -> Result<Copied> {
     auto queue = device->queue(arguments.queue_depth);
     if (!queue) return fail(std::move(queue.error()));
-    return copy(*queue, fresh);
+    return copy(*queue, false);
   }();
   if (!copied) return copied;
   if (auto closed = device->close(); !closed) return fail(std::move(closed.error()));
@@ -116,23 +117,17 @@ Result<Copied> onto_open_volume(AnyStorage& storage, const VolumeName& name, con
 template <class Copy>
 Result<Copied> onto_new_volume(Volume& volume, VmId vmid, const CopyArguments& arguments, Bytes size, Copy copy) {
   AnyStorage& storage = volume.storage;
-  CreateSpec spec{.vmid = vmid, .size = round_up(size, 1_KiB)};
-  if (!storage.config().content.has(Content::images)) spec.content = Content::rootdir;
-  auto made = storage.begin_import(spec);
-  if (!made) return fail(std::move(made.error()));
-  volume.name = *made;
+  const CreateSpec spec{.vmid = vmid, .size = round_up(size, 1_KiB), .content = content_of(storage)};
   const bool fresh = storage.features().can.has(Capability::sparse_init);
-  auto copied = onto_open_volume(storage, *made, arguments, fresh, copy);
-  if (copied) {
-    if (auto whole = storage.end_import(*made); !whole) copied = fail(std::move(whole.error()));
-  }
-  if (copied) return copied;
-  Error error = std::move(copied.error()).about(volume.volid());
-  if (auto removed = storage.remove(*made); !removed && removed.error().code() != Errc::not_found) {
-    return fail(
-        std::move(error).advise("the unfinished volume is still there, recover it: " + removed.error().detail()));
-  }
-  return fail(std::move(error));
+  Copied copied;
+  auto made = make_filled_volume(storage, spec, [&](auto& device) {
+    return device.queue(arguments.queue_depth)
+        .and_then([&](auto&& queue) { return copy(queue, fresh); })
+        .map([&](const Copied& all) { copied = all; });
+  });
+  if (!made) return fail(std::move(made.error()));
+  volume.name = *std::move(made);
+  return copied;
 }
 
 /// Where they go: calls `copy(queue, fresh)`, and says what the destination is called.
@@ -148,7 +143,7 @@ Result<Copied> onto(Context& context, const CopyArguments& arguments, Bytes size
     return copied;
   }
   if (auto sure = context.confirm("Overwrite " + volume->volid() + "?"); !sure) return fail(std::move(sure.error()));
-  return onto_open_volume(volume->storage, volume->name, arguments, false, copy).map_error([&](Error&& error) {
+  return onto_open_volume(volume->storage, volume->name, arguments, copy).map_error([&](Error&& error) {
     return std::move(error).about(volume->volid());
   });
 }
@@ -169,11 +164,7 @@ Result<Answer> copy_command(Context& context, const CopyArguments& arguments) {
     }
     context.begin_change();
     ProgressLine line{context.options(), "copy " + arguments.from, ProgressLine::Unit::bytes};
-    Progress shown = line.progress();
-    const CopyProgress progress{[](void* user, const CopyState& state) {
-                                  (*static_cast<Progress*>(user))(state.done.count, state.total.count);
-                                },
-                                &shown};
+    const Progress shown = line.progress();
     std::string named;
     const auto copied = onto(context, arguments, source.size(), named, [&](auto& destination, bool fresh) {
       return copy_queues(source, destination, extents,
@@ -181,7 +172,7 @@ Result<Answer> copy_command(Context& context, const CopyArguments& arguments) {
                           .fresh = fresh,
                           .verify = arguments.verify,
                           .rate_limit = limit,
-                          .progress = progress,
+                          .progress = copy_progress(shown),
                           .stop = context.stop()});
     });
     if (!copied) return fail(copied.error());

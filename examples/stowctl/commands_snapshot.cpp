@@ -1,4 +1,4 @@
-// snapshot, snapshots, rollback, delsnapshot, clone
+// snapshot, snapshots, rollback, delsnapshot
 
 #include "command.hpp"
 #include "json_output.hpp"
@@ -16,12 +16,6 @@ namespace {
 struct OneSnapshot {
   std::string volid;
   std::string snapshot;
-};
-struct CloneArguments {
-  std::string volid;
-  std::string vmid;
-  std::string snapshot;
-  std::string name;
 };
 
 /// A volume and a snapshot of it, ready for `verb`.
@@ -91,37 +85,6 @@ Result<Answer> snapshots(Context& context, const OneVolume& arguments) {
   });
 }
 
-Result<Answer> clone(Context& context, const CloneArguments& arguments) {
-  const auto vmid = VmId::parse(arguments.vmid);
-  if (!vmid) return fail(vmid.error());
-  CloneSpec spec{.vmid = *vmid};
-  if (!arguments.name.empty()) {
-    const auto name = VolumeName::parse(arguments.name);
-    if (!name) return fail(name.error());
-    spec.name = *name;
-  }
-  auto volume = Volume::open(context, arguments.volid);
-  if (!volume) return fail(std::move(volume.error()));
-  if (!volume->storage.config().content.has(Content::images)) spec.content = Content::rootdir;
-  const bool of_snapshot = !arguments.snapshot.empty();
-  if (context.options().dry_run) {
-    // A snapshot of any volume can be cloned, of the volumes themselves only templates.
-    auto can = of_snapshot ? volume->storage.info(volume->name) : volume->could(Capability::clone);
-    return std::move(can).map([&](auto&&) {
-      return Context::would("clone " + volume->volid() + (of_snapshot ? "@" + arguments.snapshot : "") + " for guest " +
-                            to_string(*vmid));
-    });
-  }
-  context.begin_change();
-  auto made = of_snapshot ? SnapshotName::parse(arguments.snapshot).and_then([&](const SnapshotName& snapshot) {
-    return volume->storage.clone(volume->name, snapshot, spec);
-  })
-                          : volume->storage.clone(volume->name, spec);
-  return std::move(made).map([&](const VolumeName& name) {
-    return Answer{volume->volid(name), {{"volid", volume->volid(name)}}};
-  });
-}
-
 void one_snapshot(CLI::App& app, OneSnapshot& arguments) {
   app.add_option("VOLID", arguments.volid, "STORAGE:VOLUME")->required();
   app.add_option("SNAPSHOT", arguments.snapshot, "the name of the snapshot")->required();
@@ -134,15 +97,6 @@ void add_snapshot_commands(Commands commands) {
   commands.add<OneVolume>("snapshots", "the snapshots of a volume, oldest first", one_volume, snapshots);
   commands.add<OneSnapshot>("rollback", "give a volume the content of a snapshot", one_snapshot, rollback);
   commands.add<OneSnapshot>("delsnapshot", "remove a snapshot", one_snapshot, delsnapshot);
-  commands.add<CloneArguments>(
-      "clone", "make a linked clone of a template or snapshot",
-      [](CLI::App& app, CloneArguments& arguments) {
-        app.add_option("VOLID", arguments.volid, "STORAGE:VOLUME")->required();
-        app.add_option("VMID", arguments.vmid, "the guest that it is for")->required();
-        app.add_option("--snapshot", arguments.snapshot, "of this snapshot");
-        app.add_option("--name", arguments.name, "vm-<vmid>-<name>; default: the next free one");
-      },
-      clone);
 }
 
 }  // namespace stowctl

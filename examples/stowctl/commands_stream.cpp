@@ -128,7 +128,7 @@ Result<Answer> import_command(Context& context, const ImportArguments& arguments
   const Fd file{arguments.file == "-" ? ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
                                       : ::open(arguments.file.c_str(), O_RDONLY | O_CLOEXEC)};
   if (!file) return fail(file_error(arguments.file, errno));
-  if (!volume->storage.config().content.has(Content::images)) options.content = Content::rootdir;
+  options.content = content_of(volume->storage);
   if (context.options().dry_run && volume->storage.features().can.has(Capability::import)) {
     return Context::would("make " + volume->volid() + " of " + arguments.file);
   }

@@ -46,8 +46,10 @@ void add_commands(Commands commands) {
   add_volume_commands(commands);
   add_change_commands(commands);
   add_snapshot_commands(commands);
+  add_clone_commands(commands);
   add_stream_commands(commands);
   add_copy_commands(commands);
+  add_extent_commands(commands);
   add_scan_commands(commands);
 }
 

@@ -72,16 +72,67 @@ struct Lab {
   std::size_t volumes() { return storage.list()->size(); }
 };
 
+/// A volume whose requests are counted.
+struct CountedDevice {
+  testing::MemoryDevice device;
+  std::size_t most = 0;
+
+  struct Queue {
+    testing::MemoryQueue queue;
+    std::size_t* most;
+    Submitted submit(const IoRequest& request) {
+      const Submitted submitted = queue.submit(request);
+      *most = std::max(*most, queue.in_flight());
+      return submitted;
+    }
+    Result<std::size_t> reap(std::span<IoCompletion> out) { return queue.reap(out.first(1)); }
+    Readiness ready() const { return queue.ready(); }
+    std::size_t in_flight() const { return queue.in_flight(); }
+    std::size_t depth() const { return queue.depth(); }
+    Bytes block_size() const { return queue.block_size(); }
+    Bytes size() const { return queue.size(); }
+  };
+  Result<Queue> queue(std::size_t depth) {
+    return device.queue(depth).map([&](testing::MemoryQueue&& queue) { return Queue{std::move(queue), &most}; });
+  }
+  Bytes size() const { return device.size(); }
+};
+
 }  // namespace
+
+TEST_CASE("stream: the volume is read ahead of the stream, in as many buffers as were allowed", "[transfer]") {
+  Lab lab;
+  Given in{noise(1 << 20)};
+  REQUIRE(import_volume(lab.storage, volume_name("vm-1-disk-0"), in, {.format = StreamFormat::raw}));
+  auto device = lab.storage.open_volume(volume_name("vm-1-disk-0"), Access::read_only);
+  REQUIRE(device);
+  CountedDevice counted{*std::move(device)};
+  Collected out;
+  REQUIRE(detail::export_bytes(counted, out, {.queue_depth = 8, .chunk = 16_KiB}));
+  CHECK((out.data == in.data));
+  CHECK(counted.most == 8);
+  CHECK_FALSE(export_volume(lab.storage, volume_name("vm-1-disk-0"), out, {.queue_depth = 0}));
+  CHECK_FALSE(import_volume(lab.storage, volume_name("vm-1-disk-1"), in, {.queue_depth = ~std::size_t{0}}));
+  CHECK(lab.volumes() == 1);
+}
+
+TEST_CASE("stream: as fast as was allowed, and no faster", "[transfer]") {
+  Lab lab;
+  Given in{noise(1 << 20), 1 << 16};
+  const auto begin = std::chrono::steady_clock::now();
+  REQUIRE(import_volume(lab.storage, volume_name("vm-1-disk-0"), in,
+                        {.format = StreamFormat::raw, .chunk = 64_KiB, .rate_limit = 4_MiB}));
+  CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::milliseconds{120});  // a tenth of a second is free
+}
 
 TEST_CASE("stream: what was imported is exported again, in both formats and with every buffer", "[transfer]") {
   const Data data = noise(300'000);  // 292.97 KiB: not whole blocks
   for (const StreamFormat format : {StreamFormat::raw, StreamFormat::raw_size}) {
-    for (const Bytes buffer : {Bytes{1}, Bytes{4096}, Bytes{100'000}, 4_MiB}) {
+    for (const Bytes chunk : {512_B, 4_KiB, Bytes{100'000}, 4_MiB}) {
       Lab lab;
       Given in{format == StreamFormat::raw ? data : with_size(data.size(), data)};
       const auto made =
-          import_volume(lab.storage, volume_name("vm-100-disk-7"), in, {.format = format, .buffer = buffer});
+          import_volume(lab.storage, volume_name("vm-100-disk-7"), in, {.format = format, .chunk = chunk});
       REQUIRE(made);
       CHECK(made->volume == volume_name("vm-100-disk-7"));
       CHECK(made->size == Bytes{data.size()});
@@ -91,7 +142,7 @@ TEST_CASE("stream: what was imported is exported again, in both formats and with
       Data expected = data;
       expected.resize(static_cast<std::size_t>(info->size.count));  // the rest reads as zeros
       Collected out;
-      const auto sent = export_volume(lab.storage, made->volume, out, {.format = format, .buffer = buffer});
+      const auto sent = export_volume(lab.storage, made->volume, out, {.format = format, .chunk = chunk});
       REQUIRE(sent);
       CHECK(*sent == info->size);
       CHECK((out.data == (format == StreamFormat::raw ? expected : with_size(info->size.count, expected))));
@@ -184,7 +235,7 @@ TEST_CASE("stream: whatever goes wrong with an import, no volume remains", "[tra
     CAPTURE(c.what);
     Lab lab;
     Given in{c.stream};
-    const auto made = import_volume(lab.storage, volume_name("vm-1-disk-0"), in, {.format = c.format, .buffer = 4_KiB});
+    const auto made = import_volume(lab.storage, volume_name("vm-1-disk-0"), in, {.format = c.format, .chunk = 4_KiB});
     REQUIRE_FALSE(made);
     CHECK(made.error().code() == c.code);
     CHECK(made.error().object().starts_with("mem"));
@@ -198,7 +249,7 @@ TEST_CASE("stream: whichever call of the storage fails, no volume remains that l
     Given in{noise(65536)};
     lab.memory.fail_next(Errc::timed_out, after);
     const auto made =
-        import_volume(lab.storage, volume_name("vm-1-disk-0"), in, {.format = StreamFormat::raw, .buffer = 8_KiB});
+        import_volume(lab.storage, volume_name("vm-1-disk-0"), in, {.format = StreamFormat::raw, .chunk = 8_KiB});
     lab.memory.fail_next(Errc::timed_out, 1'000'000);
     if (made) {
       CHECK(after > 5);
@@ -240,7 +291,7 @@ TEST_CASE("stream: progress is told, and a stop leaves nothing", "[transfer]") {
              },
              &seen}};
   const auto made = import_volume(lab.storage, volume_name("vm-1-disk-0"), in,
-                                  {.format = StreamFormat::raw, .buffer = 64_KiB, .work = work});
+                                  {.format = StreamFormat::raw, .chunk = 64_KiB, .work = work});
   REQUIRE_FALSE(made);
   CHECK(made.error().code() == Errc::cancelled);
   CHECK(seen.last == 1 << 19);
@@ -252,7 +303,7 @@ TEST_CASE("stream: a full sink is an error of the export", "[transfer]") {
   Given in{noise(65536)};
   REQUIRE(import_volume(lab.storage, volume_name("vm-1-disk-0"), in, {.format = StreamFormat::raw}));
   Collected out{.room = 20'000};
-  const auto sent = export_volume(lab.storage, volume_name("vm-1-disk-0"), out, {.buffer = 4_KiB});
+  const auto sent = export_volume(lab.storage, volume_name("vm-1-disk-0"), out, {.chunk = 4_KiB});
   REQUIRE_FALSE(sent);
   CHECK(sent.error().code() == Errc::no_space);
   CHECK(sent.error().object() == "mem:vm-1-disk-0");
@@ -328,6 +379,37 @@ TEST_CASE("stream: a silent pipe, full or empty, can be stopped", "[transfer]") 
                               : FdSource{out.get(), stop.get_token()}.read(buffer).error().code();
     CHECK(code == Errc::cancelled);
     CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds{2});
+  }
+}
+
+TEST_CASE("stream: a pipe is filled as far as that does not block, whatever its reader has left in it", "[transfer]") {
+  std::mt19937 random{11};
+  for (int round = 0; round < 50; ++round) {
+    int ends[2];
+    REQUIRE(::pipe(ends) == 0);
+    const Fd out{ends[0]};
+    const Fd into{ends[1]};
+    const Data sent = noise(20'000 + random() % 200'000);
+    std::stop_source stop;
+    std::jthread writer{[&] {
+      FdSink sink{into.get(), stop.get_token()};
+      std::span<const std::byte> rest{sent};
+      while (!rest.empty()) {  // in pieces of any size
+        const auto piece = rest.first(std::min<std::size_t>(rest.size(), 1 + rest.size() / 3));
+        if (!sink.write(piece)) return;
+        rest = rest.subspan(piece.size());
+      }
+    }};
+    Data got(random() % 20'000);
+    std::size_t have = 0;
+    while (have < got.size()) {
+      const ::ssize_t n = ::read(out.get(), got.data() + have, std::min<std::size_t>(got.size() - have, 1 + have / 7));
+      REQUIRE(n > 0);
+      have += static_cast<std::size_t>(n);
+    }
+    CHECK(std::equal(got.begin(), got.begin() + static_cast<std::ptrdiff_t>(have), sent.begin()));
+    stop.request_stop();  // a writer that blocks would not see it
+    writer.join();
   }
 }
 

@@ -98,7 +98,7 @@ class Copier {
   void begin_pieces() {
     const Clock::time_point now = Clock::now();
     unsigned skips = 0;
-    while ((piece_ || (piece_ = plan_.next())) && limit_.allows(now)) {
+    while (to_read_.empty() && (piece_ || (piece_ = plan_.next())) && limit_.allows(now)) {
       if (piece_->hole() && options_.fresh) {
         const CopyPiece hole = *std::exchange(piece_, std::nullopt);
         pass_over(hole.length);
@@ -120,6 +120,7 @@ class Copier {
       } else {
         limit_.begin(now, slot.piece.data_end - slot.piece.data_begin);
         to_read_.push(slot);
+        read_some();
       }
     }
   }
@@ -215,7 +216,7 @@ class Copier {
 
   void finish(Slot& slot) {
     --busy_;
-    slots_.idle.push(slot);
+    slots_.idle.push_front(slot);  // the processor still has it in its cache
     advance(slot.piece.length);
   }
 
@@ -274,11 +275,20 @@ class Copier {
 
   /// Nothing of ours is in flight afterwards: the buffers may go.
   void drain() {
+    if (problem_) {
+      call_off(source_);
+      call_off(destination_);
+    }
     while (source_.in_flight() > 0 || destination_.in_flight() > 0) {
       std::size_t count = reap(source_, [](const IoCompletion&) {});
       count += reap(destination_, [](const IoCompletion&) {});
       if (count == 0) sleep();
     }
+  }
+
+  template <IoQueue Q>
+  static void call_off(Q& queue) noexcept {
+    if constexpr (requires { queue.cancel(); }) queue.cancel();
   }
 
   template <IoQueue Q, class Each>

@@ -44,20 +44,31 @@ template <IoQueue Source, IoQueue Destination>
   return detail::Copier<Source, Destination>{source, destination, extents, chunk, options}.run();
 }
 
+namespace detail {
+
+/// Where the data of a volume are; empty, when it does not know that.
+template <class Device>
+Result<std::vector<Extent>> known_extents(Device& device) {
+  if constexpr (MappedDevice<Device>) {
+    return device.extents().map_error(
+        [](Error&& error) { return std::move(error).during("asking the source where its data are"); });
+  } else {
+    return std::vector<Extent>{};
+  }
+}
+
+}  // namespace detail
+
 /// The same for open volumes. A source that knows where its data are is read only there.
 template <QueuedDevice Source, QueuedDevice Destination>
 [[nodiscard]] Result<Copied> copy(Source& source, Destination& destination, const CopyOptions& options = {}) {
-  std::vector<Extent> extents;
-  if constexpr (MappedDevice<Source>) {
-    auto map = source.extents();
-    if (!map) return fail(std::move(map.error()).during("asking the source where its data are"));
-    extents = *std::move(map);
-  }
+  const auto extents = detail::known_extents(source);
+  if (!extents) return fail(extents.error());
   auto from = source.queue(options.queue_depth);
   if (!from) return fail(std::move(from.error()).during("the source"));
   auto to = destination.queue(options.queue_depth);
   if (!to) return fail(std::move(to.error()).during("the destination"));
-  return copy_queues(*from, *to, extents, options);
+  return copy_queues(*from, *to, *extents, options);
 }
 
 }  // namespace stowage

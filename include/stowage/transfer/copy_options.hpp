@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <stop_token>
 #include <stowage/core/bytes.hpp>
+#include <stowage/volume.hpp>
 
 namespace stowage {
 
@@ -21,6 +22,14 @@ struct CopyProgress {
   void (*report)(void* user, const CopyState& state) = nullptr;
   void* user = nullptr;
 };
+
+/// Tells a verb's `Progress` of a copy, as long as both live.
+inline CopyProgress copy_progress(const Progress& progress) noexcept {
+  static constexpr auto report = [](void* user, const CopyState& state) {
+    (*static_cast<const Progress*>(user))(state.done.count, state.total.count);
+  };
+  return {report, const_cast<Progress*>(&progress)};  // NOLINT(cppcoreguidelines-pro-type-const-cast): it is read only
+}
 
 struct CopyOptions {
   std::size_t queue_depth = 16;  ///< requests in flight on either side, and buffers: memory is `queue_depth` * `chunk`

@@ -39,6 +39,11 @@ class CopyRow {
     (empty() ? first_ : last_->next) = &slot;
     last_ = &slot;
   }
+  void push_front(CopySlot& slot) noexcept {
+    slot.next = first_;
+    if (empty()) last_ = &slot;
+    first_ = &slot;
+  }
   CopySlot& pop() noexcept { return *std::exchange(first_, first_->next); }
 
  private:

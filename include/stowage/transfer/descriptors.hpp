@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -22,7 +23,8 @@
 
 namespace stowage {
 
-/// Takes bytes, in order. `write` takes all or fails.
+/// Takes bytes, in order. `write` takes all or fails. One that also has `write_some`, which does not wait, and `fd`, to
+/// wait for, keeps nobody from looking after a connection; see `FdSink`.
 template <class S>
 concept ByteSink = requires(S& sink, std::span<const std::byte> data) {
   { sink.write(data) } -> std::same_as<Result<void>>;
@@ -92,29 +94,49 @@ class FdSink {
  public:
   explicit FdSink(int fd, std::stop_token stop = {}) : fd_{fd}, stop_{std::move(stop)} {
     struct ::stat about {};
-    // Only so much is sure not to block when a pipe says that it is ready.
-    if (::fstat(fd, &about) != 0 || (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode))) piece_ = PIPE_BUF;
+    blocks_ = ::fstat(fd, &about) != 0 || (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode));
   }
 
   /// Errors: no_space, permission_denied, cancelled; backend_failed, also when nobody reads the pipe any more.
   Result<void> write(std::span<const std::byte> data) {
-    const detail::NoSigpipe quiet;
     while (!data.empty()) {
       if (auto ready = detail::wait_ready(fd_, POLLOUT, stop_); !ready) return ready;
-      const ::ssize_t put = ::write(fd_, data.data(), std::min(data.size(), piece_));
-      if (put < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-      if (put < 0 && errno == EPIPE) {
-        return fail(Errc::backend_failed, "the reader of the stream has gone", native_errno(EPIPE));
-      }
-      if (put < 0) return fail(detail::stream_error("writing the stream", errno));
-      data = data.subspan(static_cast<std::size_t>(put));
+      const auto put = write_some(data);
+      if (!put) return fail(put.error());
+      data = data.subspan(*put);
     }
     return {};
   }
+  /// As much as goes without waiting; zero, when that is nothing: wait until `fd` can be written to. Errors: as
+  /// `write`.
+  Result<std::size_t> write_some(std::span<const std::byte> data) {
+    const detail::NoSigpipe quiet;
+    ::pollfd poll{fd_, POLLOUT, 0};
+    if (::poll(&poll, 1, 0) <= 0) return 0;
+    const ::ssize_t put = ::write(fd_, data.data(), std::min(data.size(), room()));
+    if (put >= 0) return static_cast<std::size_t>(put);
+    if (errno == EINTR || errno == EAGAIN) return 0;
+    if (errno == EPIPE) return fail(Errc::backend_failed, "the reader of the stream has gone", native_errno(EPIPE));
+    return fail(detail::stream_error("writing the stream", errno));
+  }
+  [[nodiscard]] int fd() const noexcept { return fd_; }
 
  private:
+  /// How much can be written now without blocking, which nobody could stop. Pre: it is ready.
+  [[nodiscard]] std::size_t room() const noexcept {
+    constexpr std::size_t page = 4096;
+    if (!blocks_) return std::size_t{1} << 30U;
+    int unread = 0;
+    const int size = ::fcntl(fd_, F_GETPIPE_SZ);
+    if (size < 0 || ::ioctl(fd_, FIONREAD, &unread) != 0) return PIPE_BUF;
+    // A pipe counts pages. Those of its first and last bytes may be filled in part.
+    const std::size_t taken = (static_cast<std::size_t>(unread) / page + 2) * page;
+    return std::max<std::size_t>(PIPE_BUF,
+                                 static_cast<std::size_t>(size) - std::min(taken, static_cast<std::size_t>(size)));
+  }
+
   int fd_;
-  std::size_t piece_ = std::size_t{1} << 30U;
+  bool blocks_ = false;
   std::stop_token stop_;
 };
 

@@ -1,6 +1,6 @@
 #pragma once
-// A volume as a stream of bytes and back: the formats of `pvesm export` and `pvesm import`. One buffer, one request at
-// a time.
+// A volume as a stream of bytes and back: the formats of `pvesm export` and `pvesm import`. The volume is read ahead of
+// the stream, and written behind it, with many requests in flight: it is a copy, see copy.hpp.
 
 #include <algorithm>
 #include <array>
@@ -13,8 +13,10 @@
 #include <stowage/core/ids.hpp>
 #include <stowage/features.hpp>
 #include <stowage/names.hpp>
+#include <stowage/transfer/copy.hpp>
 #include <stowage/transfer/descriptors.hpp>
-#include <stowage/transfer/zeros.hpp>
+#include <stowage/transfer/new_volume.hpp>
+#include <stowage/transfer/stream_queues.hpp>
 #include <stowage/volume.hpp>
 #include <string>
 #include <string_view>
@@ -38,7 +40,9 @@ inline Result<StreamFormat> parse_stream_format(std::string_view text, SourceLoc
 
 struct ExportOptions {
   StreamFormat format = StreamFormat::raw_size;
-  Bytes buffer = 4_MiB;
+  std::size_t queue_depth = 16;  ///< requests in flight, and buffers: memory is `queue_depth` * `chunk`
+  Bytes chunk = 1_MiB;           ///< 512 bytes to 256 MiB
+  Bytes rate_limit{};            ///< bytes of data a second; zero: as fast as it goes
   Work work{};
 };
 
@@ -47,7 +51,9 @@ struct ImportOptions {
   Content content = Content::images;
   bool allow_rename = false;    ///< when the name is taken, the guest's next free one
   std::optional<Bytes> size{};  ///< of a `raw` stream that does not know it: a pipe
-  Bytes buffer = 4_MiB;
+  std::size_t queue_depth = 16;
+  Bytes chunk = 1_MiB;
+  Bytes rate_limit{};
   Work work{};
 };
 
@@ -59,28 +65,32 @@ struct Imported {
 
 namespace detail {
 
-inline Result<void> go_on(const Work& work) {
-  if (work.stop.stop_requested()) return fail(Errc::cancelled, "stopped before the end");
-  return {};
-}
-
 inline std::array<std::byte, 8> little_endian(std::uint64_t number) noexcept {
   std::array<std::byte, 8> out{};
   for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<std::byte>(number >> (8 * i) & 0xFFU);
   return out;
 }
 
-/// Fills the buffer, or as much of it as there is.
-template <ByteSource Source>
-Result<std::size_t> read_fully(Source& source, std::span<std::byte> buffer) {
-  std::size_t have = 0;
-  while (have < buffer.size()) {
-    auto got = source.read(buffer.subspan(have));
-    if (!got) return got;
-    if (*got == 0) break;
-    have += *got;
-  }
-  return have;
+template <class Options>
+CopyOptions stream_copy(const Options& options) {
+  return {.queue_depth = options.queue_depth,
+          .chunk = options.chunk,
+          .rate_limit = options.rate_limit,
+          .progress = copy_progress(options.work.progress),
+          .stop = options.work.stop};
+}
+
+/// All bytes of a volume; what it knows to be holes is not read.
+template <class Device, ByteSink Sink>
+Result<void> export_bytes(Device& device, Sink& sink, const ExportOptions& options) {
+  const auto extents = known_extents(device);
+  if (!extents) return fail(extents.error());
+  auto from = device.queue(options.queue_depth);
+  if (!from) return fail(std::move(from.error()));
+  SinkQueue<Sink> to{sink, device.size(), options.queue_depth};
+  CopyOptions copied = stream_copy(options);
+  copied.sparse = false;  // a stream takes zeros as it takes all else
+  return copy_queues(*from, to, *extents, copied).map([](const Copied&) {});
 }
 
 template <class Device, ByteSink Sink>
@@ -89,70 +99,31 @@ Result<Bytes> export_device(Device device, Sink& sink, const ExportOptions& opti
   if (options.format == StreamFormat::raw_size) {
     if (auto sent = sink.write(little_endian(size.count)); !sent) return fail(std::move(sent.error()));
   }
-  const Bytes piece = round_up(std::max(options.buffer, Bytes{1}), device.block_size());
-  std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(piece, size).count));
-  for (Bytes at{}; at < size;) {
-    if (auto on = go_on(options.work); !on) return fail(std::move(on.error()));
-    const auto part = std::span{buffer}.first(static_cast<std::size_t>(std::min(piece, size - at).count));
-    if (auto read = device.read_at(at, part); !read) return fail(std::move(read.error()));
-    if (auto sent = sink.write(part); !sent) return fail(std::move(sent.error()));
-    at += Bytes{part.size()};
-    options.work.progress(at.count, size.count);
-  }
+  if (auto sent = export_bytes(device, sink, options); !sent) return fail(std::move(sent.error()));
   if (auto closed = device.close(); !closed) return fail(std::move(closed.error()));
   return size;
 }
 
-/// Writes what is not zero, in runs of whole granules, where the volume reads as zeros before.
-template <class Device>
-Result<void> write_data(Device& device, Bytes at, std::span<const std::byte> data, bool skip_zeros) {
-  constexpr std::size_t granule = 65536;
-  std::size_t begin = 0;
-  while (begin < data.size()) {
-    std::size_t end = begin;
-    while (end < data.size()) {
-      const std::size_t length = std::min(granule, data.size() - end);
-      if (skip_zeros && is_zero(data.subspan(end, length))) break;
-      end += length;
-    }
-    if (end > begin) {
-      if (auto put = device.write_at(at + Bytes{begin}, data.subspan(begin, end - begin)); !put) return put;
-      begin = end;
-    } else {
-      begin += std::min(granule, data.size() - begin);
-    }
-  }
-  return {};
+template <class Device, ByteSource Source>
+Result<void> import_bytes(Device& device, Source& source, Bytes size, bool reads_as_zeros,
+                          const ImportOptions& options) {
+  auto to = device.queue(options.queue_depth);
+  if (!to) return fail(std::move(to.error()));
+  SourceQueue<Source> from{source, size};
+  CopyOptions copied = stream_copy(options);
+  copied.fresh = reads_as_zeros;
+  return copy_queues(from, *to, {}, copied).map([](const Copied&) {});
 }
 
 template <class Device, ByteSource Source>
-Result<void> import_device(Device device, Source& source, Bytes size, bool skip_zeros, const ImportOptions& options) {
-  const Bytes piece = round_up(std::max(options.buffer, Bytes{1}), device.block_size());
-  std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(piece, round_up(size, device.block_size())).count));
-  for (Bytes at{}; at < size;) {
-    if (auto on = go_on(options.work); !on) return on;
-    const auto want = static_cast<std::size_t>(std::min(piece, size - at).count);
-    auto got = read_fully(source, std::span{buffer}.first(want));
-    if (!got) return fail(std::move(got.error()));
-    if (*got < want) {
-      return fail(Errc::corrupt, "the stream ends after " + std::to_string(at.count + *got) + " of " +
-                                     std::to_string(size.count) + " bytes");
-    }
-    // The data may end in the middle of a block; the rest of that block is zeros.
-    const auto padded = static_cast<std::size_t>(round_up(Bytes{want}, device.block_size()).count);
-    std::fill(buffer.begin() + static_cast<std::ptrdiff_t>(want), buffer.begin() + static_cast<std::ptrdiff_t>(padded),
-              std::byte{});
-    if (auto put = write_data(device, at, std::span{buffer}.first(padded), skip_zeros); !put) return put;
-    at += Bytes{want};
-    options.work.progress(at.count, size.count);
-  }
+Result<void> import_stream(Device& device, Source& source, Bytes size, bool reads_as_zeros,
+                           const ImportOptions& options) {
+  if (auto done = import_bytes(device, source, size, reads_as_zeros, options); !done) return done;
   std::byte more{};
   auto got = source.read(std::span{&more, 1});
   if (!got) return fail(std::move(got.error()));
-  if (*got != 0) {
-    return fail(Errc::corrupt, "the stream goes on after the " + std::to_string(size.count) + " bytes it should have");
-  }
-  return device.close();
+  if (*got == 0) return {};
+  return fail(Errc::corrupt, "the stream goes on after the " + std::to_string(size.count) + " bytes it should have");
 }
 
 /// How many bytes of data will come.
@@ -182,21 +153,11 @@ Result<VolumeName> make_room(Storage& storage, CreateSpec spec, bool allow_renam
   return storage.begin_import(spec);
 }
 
-template <class Storage, ByteSource Source>
-Result<void> fill(Storage& storage, const VolumeName& volume, Source& source, Bytes size,
-                  const ImportOptions& options) {
-  auto device = storage.open_volume(volume, Access::read_write);
-  if (!device) return fail(std::move(device.error()));
-  const bool reads_as_zeros = storage.features().can.has(Capability::sparse_init);
-  if (auto done = import_device(*std::move(device), source, size, reads_as_zeros, options); !done) return done;
-  return storage.end_import(volume);
-}
-
 }  // namespace detail
 
 /// Writes a volume to `sink`, and says how many bytes of data that were. `storage` is a `Storage` or a
 /// `BasicAnyStorage`. Errors: those of `open_volume` and of reading; those of the sink; cancelled.
-/// Blocks: until the last byte is written. Memory: one buffer.
+/// Blocks: until the last byte is written. Memory: `queue_depth` * `chunk`.
 template <class Storage, ByteSink Sink>
 Result<Bytes> export_volume(Storage& storage, const VolumeName& volume, Sink& sink, const ExportOptions& options = {}) {
   auto device = storage.open_volume(volume, Access::read_only);
@@ -240,23 +201,18 @@ Result<Imported> import_volume(Storage& storage, const VolumeName& volume, Sourc
   }
   const auto size = detail::incoming_size(source, options);
   if (!size) return fail(Error{size.error()}.about(object));
-  // Proxmox VE rounds up to KiB. (Not where that would overflow: `create` refuses such a size.)
-  const Bytes rounded = size->count > (std::uint64_t{1} << 63U) ? *size : round_up(*size, 1_KiB);
-  auto made =
-      detail::make_room(storage, CreateSpec{.vmid = *owner, .size = rounded, .name = name, .content = options.content},
-                        options.allow_rename);
+  const CreateSpec spec{
+      .vmid = *owner, .size = detail::volume_size_for(*size), .name = name, .content = options.content};
+  auto made = detail::make_room(storage, spec, options.allow_rename);
   if (!made) return fail(std::move(made.error()));
-  auto done = detail::fill(storage, *made, source, *size, options).and_then([&]() -> Result<Imported> {
+  const bool reads_as_zeros = storage.features().can.has(Capability::sparse_init);
+  const auto fill = [&](auto& device) { return detail::import_stream(device, source, *size, reads_as_zeros, options); };
+  auto done = detail::fill_volume(storage, *made, fill).and_then([&]() -> Result<Imported> {
     if (!parts->is_base) return Imported{*made, *size};
     return storage.make_template(*made).map([&](const VolumeName& base) { return Imported{base, *size}; });
   });
   if (done) return done;
-  Error error = std::move(done.error()).about(object);
-  if (auto removed = storage.remove(*made); !removed && removed.error().code() != Errc::not_found) {
-    return fail(std::move(error).advise("the unfinished volume " + made->str() +
-                                        " is still there, recover it: " + removed.error().detail()));
-  }
-  return fail(std::move(error));
+  return fail(detail::take_back(storage, *made, std::move(done.error()).about(object)));
 }
 
 }  // namespace stowage

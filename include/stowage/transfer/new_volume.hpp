@@ -1,0 +1,71 @@
+#pragma once
+// A volume that comes to be with its content, or not at all.
+
+#include <stowage/core/bytes.hpp>
+#include <stowage/core/error.hpp>
+#include <stowage/core/ids.hpp>
+#include <stowage/features.hpp>
+#include <stowage/transfer/copy.hpp>
+#include <stowage/volume.hpp>
+#include <string>
+#include <utility>
+
+namespace stowage {
+
+namespace detail {
+
+/// How large a volume is made for so many bytes: Proxmox VE rounds up to KiB. (Not where that would overflow: `create`
+/// refuses such a size.)
+constexpr Bytes volume_size_for(Bytes data) noexcept {
+  return data.count > (std::uint64_t{1} << 63U) ? data : round_up(data, 1_KiB);
+}
+
+/// What `begin_import` has made is removed again, for want of its content. Gives `error`, with what is to be done if
+/// even that fails.
+template <class Storage>
+Error take_back(Storage& storage, const VolumeName& made, Error error) {
+  const auto removed = storage.remove(made);
+  if (removed || removed.error().code() == Errc::not_found) return error;
+  return std::move(error).advise("the unfinished volume " + made.str() +
+                                 " is still there, recover it: " + removed.error().detail());
+}
+
+/// Between `begin_import` and `end_import`: `fill(device)` gives the volume its content.
+template <class Storage, class Fill>
+Result<void> fill_volume(Storage& storage, const VolumeName& made, Fill fill) {
+  auto device = storage.open_volume(made, Access::read_write);
+  if (!device) return fail(std::move(device.error()));
+  if (auto filled = fill(*device); !filled) return fail(std::move(filled.error()));
+  if (auto closed = device->close(); !closed) return closed;
+  return storage.end_import(made);
+}
+
+}  // namespace detail
+
+/// Makes a volume of `spec.size`, and has `fill(device)` fill it, which gives a `Result<void>`. Until that has ended
+/// well it is `incomplete`; when it fails, the volume is removed again. `storage` is a `Storage` or a
+/// `BasicAnyStorage`. Errors: those of `begin_import` and `open_volume`, and of `fill`.
+template <class Storage, class Fill>
+Result<VolumeName> make_filled_volume(Storage& storage, const CreateSpec& spec, Fill fill) {
+  auto made = storage.begin_import(spec);
+  if (!made) return made;
+  if (auto filled = detail::fill_volume(storage, *made, std::move(fill)); !filled) {
+    Error error = std::move(filled.error()).about(storage.id().str() + ":" + made->str());
+    return fail(detail::take_back(storage, *made, std::move(error)));
+  }
+  return made;
+}
+
+/// Makes a volume on `storage` that has all bytes of `source`, an open volume of any storage, and shares none with it:
+/// a full clone. Nobody may write to the source meanwhile: of a running guest's disk, clone a snapshot.
+/// Errors: those of `make_filled_volume` and `copy`. Blocks, cost: as `copy`.
+template <class Storage, QueuedDevice Source>
+Result<VolumeName> full_clone(Source& source, Storage& storage, const CloneSpec& spec, CopyOptions options = {}) {
+  options.fresh = storage.features().can.has(Capability::sparse_init);
+  return make_filled_volume(
+      storage,
+      {.vmid = spec.vmid, .size = detail::volume_size_for(source.size()), .name = spec.name, .content = spec.content},
+      [&](auto& destination) { return copy(source, destination, options).map([](const Copied&) {}); });
+}
+
+}  // namespace stowage
