@@ -46,8 +46,9 @@ Result<void> lvm_discard(Device& device, Bytes rate, const Work& work) {
 /// The same of a volume that was opened for it, which is closed behind.
 template <CommandRunner Runner>
 Result<void> lvm_discard_whole(const LvmTools<Runner>& tools, Result<KernelDevice> device, const Work& work) {
-  return std::move(device).and_then(
-      [&](KernelDevice&& d) { return lvm_discard(d, tools.options().discard_rate, work); });
+  if (!device) return fail(std::move(device.error()));
+  KernelDevice ours = *std::move(device);  // an argument would stay open as long as the expression of the call
+  return lvm_discard(ours, tools.options().discard_rate, work);
 }
 
 /// Whether discarding is worth the while: the pool passes discards on, and the volume has blocks of its own.
