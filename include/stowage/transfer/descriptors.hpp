@@ -45,7 +45,7 @@ inline Error stream_error(const char* what, int error) {
   const Errc code = error == ENOSPC || error == EDQUOT  ? Errc::no_space
                     : error == EACCES || error == EPERM ? Errc::permission_denied
                                                         : Errc::backend_failed;
-  return {code, std::string{what} + ": " + native.message(), native};
+  return {code, std::string{what}.append(": ").append(native.message()), native};
 }
 
 /// Waits until `fd` is ready, and looks at `stop` now and then: a pipe may stay silent for ever.
