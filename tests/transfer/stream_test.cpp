@@ -382,7 +382,7 @@ TEST_CASE("stream: a silent pipe, full or empty, can be stopped", "[transfer]") 
   }
 }
 
-TEST_CASE("stream: a pipe is filled as far as that does not block, whatever its reader has left in it", "[transfer]") {
+TEST_CASE("stream: whoever writes to a pipe can be stopped, whatever its reader has left in it", "[transfer]") {
   std::mt19937 random{11};
   for (int round = 0; round < 50; ++round) {
     int ends[2];

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -94,7 +93,8 @@ class FdSink {
  public:
   explicit FdSink(int fd, std::stop_token stop = {}) : fd_{fd}, stop_{std::move(stop)} {
     struct ::stat about {};
-    blocks_ = ::fstat(fd, &about) != 0 || (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode));
+    // Only so much is sure not to block when a pipe says that it is ready: its pages may each be filled in part.
+    if (::fstat(fd, &about) != 0 || (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode))) piece_ = PIPE_BUF;
   }
 
   /// Errors: no_space, permission_denied, cancelled; backend_failed, also when nobody reads the pipe any more.
@@ -113,7 +113,7 @@ class FdSink {
     const detail::NoSigpipe quiet;
     ::pollfd poll{fd_, POLLOUT, 0};
     if (::poll(&poll, 1, 0) <= 0) return 0;
-    const ::ssize_t put = ::write(fd_, data.data(), std::min(data.size(), room()));
+    const ::ssize_t put = ::write(fd_, data.data(), std::min(data.size(), piece_));
     if (put >= 0) return static_cast<std::size_t>(put);
     if (errno == EINTR || errno == EAGAIN) return 0;
     if (errno == EPIPE) return fail(Errc::backend_failed, "the reader of the stream has gone", native_errno(EPIPE));
@@ -122,21 +122,8 @@ class FdSink {
   [[nodiscard]] int fd() const noexcept { return fd_; }
 
  private:
-  /// How much can be written now without blocking, which nobody could stop. Pre: it is ready.
-  [[nodiscard]] std::size_t room() const noexcept {
-    constexpr std::size_t page = 4096;
-    if (!blocks_) return std::size_t{1} << 30U;
-    int unread = 0;
-    const int size = ::fcntl(fd_, F_GETPIPE_SZ);
-    if (size < 0 || ::ioctl(fd_, FIONREAD, &unread) != 0) return PIPE_BUF;
-    // A pipe counts pages. Those of its first and last bytes may be filled in part.
-    const std::size_t taken = (static_cast<std::size_t>(unread) / page + 2) * page;
-    return std::max<std::size_t>(PIPE_BUF,
-                                 static_cast<std::size_t>(size) - std::min(taken, static_cast<std::size_t>(size)));
-  }
-
   int fd_;
-  bool blocks_ = false;
+  std::size_t piece_ = std::size_t{1} << 30U;
   std::stop_token stop_;
 };
 
