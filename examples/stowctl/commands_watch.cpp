@@ -12,6 +12,7 @@
 #include <ctime>
 #include <map>
 #include <thread>
+#include <utility>
 
 namespace stowctl {
 
@@ -71,13 +72,15 @@ Result<void> print(const std::string& storage, const Crossing& crossing, const R
   return fail(Errc::backend_failed, "the line could not be written", native_errno(errno));
 }
 
-/// Reads the configuration in every round: it may change meanwhile, and storages come and go.
+/// Reads the configuration in every round: it may change meanwhile, and storages come and go. While it cannot be read
+/// (/etc/pve is away when its daemon starts anew) the last one is good.
 Result<Answer> watch_storages(Context& context, const Watch& wanted) {
   const auto every = std::chrono::milliseconds{static_cast<std::int64_t>(wanted.every * 1000)};
   std::map<std::string, StatusWatch> watches;
+  auto file = context.config();
+  if (!file) return fail(file.error());
+  bool readable = true;
   for (auto next = std::chrono::steady_clock::now();;) {
-    const auto file = context.config();
-    if (!file) return fail(file.error());
     auto storages = chosen(*file, wanted.storage);
     if (!storages) return fail(std::move(storages.error()));
     std::erase_if(*storages, is_disabled);
@@ -93,6 +96,10 @@ Result<Answer> watch_storages(Context& context, const Watch& wanted) {
     }
     next = std::max(next + every, std::chrono::steady_clock::now());
     std::this_thread::sleep_until(next);
+    auto now = context.config();
+    if (!now && readable) context.warn(now.error().message() + ": goes on with what it said before");
+    readable = now.has_value();
+    if (now) file = std::move(now);
   }
 }
 

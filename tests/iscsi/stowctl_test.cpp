@@ -142,7 +142,8 @@ TEST_CASE("stowctl on a target: watch says once that it is gone, and once that i
   const Stowctl stowctl{section("moody", moody) + section("steady", steady) + section("off", moody, "\tdisable\n")};
   const auto running = stowctl.start({"--json", "--timeout", "5", "watch", "--every", "0.1"});
   std::this_thread::sleep_for(std::chrono::milliseconds{500});
-  CHECK(Stowctl::lines(running, 0).empty());  // nothing is worth a word
+  CHECK(Stowctl::lines(running, 0).empty());                                   // nothing is worth a word
+  std::filesystem::rename(stowctl.file("storage.cfg"), stowctl.file("away"));  // it goes on with what it knows
   moody.command("kill");
   const json down = json::parse(Stowctl::lines(running, 1)[0]);
   CHECK(down["storage"] == "moody");
@@ -153,6 +154,7 @@ TEST_CASE("stowctl on a target: watch says once that it is gone, and once that i
   moody.command("up");
   const auto both = Stowctl::lines(running, 2);
   REQUIRE(both.size() == 2);
+  std::filesystem::rename(stowctl.file("away"), stowctl.file("storage.cfg"));
   const json back = json::parse(both[1]);
   CHECK(back["storage"] == "moody");
   CHECK(back["above"] == false);

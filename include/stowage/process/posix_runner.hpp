@@ -70,8 +70,8 @@ class Process {
     if (auto started = start(); !started) return fail(std::move(started.error()));
     auto failed = follow();
     if (failed) end(*failed);
+    if (!failed) failed = take_output();
     if (failed) return fail(*std::move(failed));
-    keep_end_of_err();
     return std::move(said_);
   }
 
@@ -106,6 +106,17 @@ class Process {
     return pipe;
   }
 
+  /// Standard output as a file in memory, which takes no more than its size: a pipe would wake us for each line that a
+  /// tool flushes, a thousand times in a listing.
+  static Fd open_output() {
+    Fd file = above_standard(Fd{::memfd_create("output", MFD_CLOEXEC | MFD_ALLOW_SEALING)});
+    if (!file || ::ftruncate(file.get(), ::off_t{2 * out_limit}) != 0 ||
+        ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0) {
+      return {};
+    }
+    return file;
+  }
+
   /// Standard input as a file in memory: nobody has to feed it, no SIGPIPE when the program does not read it.
   [[nodiscard]] Fd open_input() const {
     if (command_.input.empty()) return above_standard(Fd{::open("/dev/null", O_RDONLY | O_CLOEXEC)});
@@ -137,13 +148,10 @@ class Process {
     if (auto good = check_command(); !good) return good;
     if (command_.stop.stop_requested()) return fail(Errc::cancelled, quoted() + ": stopped before it was started");
     const Fd input = open_input();
-    auto out = open_pipe();
+    out_ = open_output();
     auto err = open_pipe();
-    if (!input || !out || !err) return fail(broken("no descriptors for it", errno));
-    if (const int code = spawn(input.get(), out->theirs.get(), err->theirs.get()); code != 0) {
-      return fail(spawn_error(code));
-    }
-    out_ = std::move(out->ours);
+    if (!input || !out_ || !err) return fail(broken("no descriptors for it", errno));
+    if (const int code = spawn(input.get(), out_.get(), err->theirs.get()); code != 0) return fail(spawn_error(code));
     err_ = std::move(err->ours);
     // Not pidfd_open(): glibc 2.36 declares it without extern "C". Where the kernel or a sandbox has none, we look
     // every few milliseconds.
@@ -220,10 +228,7 @@ class Process {
     // A deadline in the far future would overflow the clock.
     const auto deadline = Clock::now() + std::min<std::chrono::milliseconds>(command_.timeout, std::chrono::years{1});
     for (;;) {
-      if (auto failed = reap(); failed || reaped_) {
-        if (!failed) read_rest();
-        return failed;
-      }
+      if (auto failed = reap(); failed || reaped_) return failed;
       if (command_.stop.stop_requested()) return Error{Errc::cancelled, quoted() + " was stopped"};
       if (Clock::now() >= deadline) {
         return Error{Errc::timed_out,
@@ -231,27 +236,22 @@ class Process {
                      native_errno(ETIMEDOUT)};
       }
       wait_until(deadline, stopped.get());
-      read_what_is_there(out_, said_.out, out_limit);
       read_what_is_there(err_, said_.err, 2 * err_limit);
       if (said_.err.size() >= 2 * err_limit) keep_end_of_err();
-      if (said_.out.size() >= out_limit) {
-        return Error{Errc::backend_failed,
-                     quoted() + " said more than " + std::to_string(out_limit >> 20U) + " MiB and was stopped"};
-      }
     }
   }
 
   /// Until something happens: output, an end, a stop, or `until`.
   void wait_until(Clock::time_point until, int stopped) const {
-    std::array<::pollfd, 4> events{::pollfd{out_.get(), POLLIN, 0}, ::pollfd{err_.get(), POLLIN, 0},
-                                   ::pollfd{ended_.get(), POLLIN, 0}, ::pollfd{stopped, POLLIN, 0}};
+    std::array<::pollfd, 3> events{::pollfd{err_.get(), POLLIN, 0}, ::pollfd{ended_.get(), POLLIN, 0},
+                                   ::pollfd{stopped, POLLIN, 0}};
     const auto longest = ended_ ? std::chrono::milliseconds{60'000} : std::chrono::milliseconds{5};
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
     const auto pause = std::clamp(left, std::chrono::milliseconds{0}, longest);
     static_cast<void>(::poll(events.data(), events.size(), static_cast<int>(pause.count())));  // EINTR: look again
   }
 
-  /// Takes what a pipe holds, up to `limit` bytes in `text`; closes it at its end, so that nobody polls it any more.
+  /// Takes what the pipe holds, up to `limit` bytes in `text`; closes it at its end, so that nobody polls it any more.
   static void read_what_is_there(Fd& pipe, std::string& text, std::size_t limit) {
     std::array<char, 65536> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by read
     while (pipe && text.size() < limit) {
@@ -266,14 +266,27 @@ class Process {
     }
   }
 
-  /// After the end: what the program itself wrote is in the pipes. A child that it left behind may hold them open and
-  /// write on; nobody waits for that.
-  void read_rest() {
-    for (const auto& [pipe, text] : {std::pair{&out_, &said_.out}, std::pair{&err_, &said_.err}}) {
-      int waiting = 0;
-      if (!*pipe || ::ioctl(pipe->get(), FIONREAD, &waiting) != 0 || waiting <= 0) continue;
-      read_what_is_there(*pipe, *text, text->size() + static_cast<std::size_t>(waiting));
+  /// After the end: all that the program itself wrote. A child that it left behind may write on; nobody waits for that.
+  std::optional<Error> take_output() {
+    int waiting = 0;
+    if (err_ && ::ioctl(err_.get(), FIONREAD, &waiting) == 0 && waiting > 0) {
+      read_what_is_there(err_, said_.err, said_.err.size() + static_cast<std::size_t>(waiting));
     }
+    keep_end_of_err();
+    const ::off_t size = ::lseek(out_.get(), 0, SEEK_CUR);  // they write where we stand: the file was opened once
+    if (size < 0) return broken("its output cannot be read", errno);
+    if (static_cast<std::size_t>(size) > out_limit) {
+      return Error{Errc::backend_failed, quoted() + " said more than " + std::to_string(out_limit >> 20U) + " MiB"};
+    }
+    said_.out.resize(static_cast<std::size_t>(size));
+    for (std::size_t done = 0; done < said_.out.size();) {
+      const ssize_t got =
+          ::pread(out_.get(), said_.out.data() + done, said_.out.size() - done, static_cast<::off_t>(done));
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) return broken("its output cannot be read", errno);
+      done += static_cast<std::size_t>(got);
+    }
+    return {};
   }
 
   void keep_end_of_err() {
@@ -305,7 +318,6 @@ class Process {
       for (const auto patience = Clock::now() + grace; !has_ended() && Clock::now() < patience;) {
         wait_until(patience, -1);
         std::string unheard;
-        read_what_is_there(out_, unheard, out_limit);
         read_what_is_there(err_, unheard, out_limit);
       }
     }
@@ -343,7 +355,8 @@ class Process {
 ///
 /// What has not ended at the deadline or when it is asked to stop gets SIGTERM, and SIGKILL a second later, with all
 /// that it started in its process group. Of the standard output up to 64 MiB are taken, of the standard error the last
-/// MiB is kept. Output of children that a program leaves behind is not waited for.
+/// MiB is kept: the standard output is a file in memory, the standard error a pipe. Output of children that a program
+/// leaves behind is not waited for.
 ///
 /// Threads: any number at once. A process that ignores SIGCHLD or waits for any child takes our exit statuses away:
 /// then the answer is outcome_unknown.

@@ -50,10 +50,11 @@ inline std::optional<LvmIntent> lvm_intent_in(const LvmView& view, const LvmVolu
   if (of && (lvm_snapshot_name(lv.name, *of, lvm_aside_prefix) || lvm_snapshot_name(lv.name, *of, lvm_next_prefix))) {
     return LvmIntent{"rollback", *of};
   }
-  if (!LvmView::is_volume_name(lv.name)) return std::nullopt;
-  if (lvm_replaced(view, lv) != nullptr) return LvmIntent{"rollback", lv.name};
+  const bool replaces = lvm_replaced(view, lv) != nullptr;
   const auto tag = lv.tag(lvm_intent_tag);
-  if (!tag || (*tag == "template" && lv.name.starts_with("base-"))) return std::nullopt;  // it is one now
+  if ((!replaces && !tag) || !LvmView::is_volume_name(lv.name)) return std::nullopt;
+  if (replaces) return LvmIntent{"rollback", lv.name};
+  if (*tag == "template" && lv.name.starts_with("base-")) return std::nullopt;  // it is one now
   return LvmIntent{tag->substr(0, tag->find('/')), lv.name};
 }
 

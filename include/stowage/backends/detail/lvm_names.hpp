@@ -61,7 +61,12 @@ constexpr std::optional<std::string_view> lvm_snapshot_name(std::string_view lv,
 /// A report, seen as the volumes of one thin pool. It hands out pointers into itself, which stay good when it moves.
 class LvmView {
  public:
-  LvmView(LvmReport report, std::string pool) : report_{std::move(report)}, pool_{std::move(pool)} {}
+  LvmView(LvmReport report, std::string pool) : report_{std::move(report)}, pool_{std::move(pool)} {
+    by_name_.reserve(report_.volumes.size());
+    for (const LvmVolume& volume : report_.volumes) by_name_.push_back(&volume);
+    std::sort(by_name_.begin(), by_name_.end(),
+              [](const LvmVolume* a, const LvmVolume* b) { return a->name < b->name; });
+  }
   LvmView(LvmView&&) = default;
   LvmView& operator=(LvmView&&) = default;
   LvmView(const LvmView&) = delete;
@@ -81,8 +86,10 @@ class LvmView {
 
   /// Our pool's volume of this name, or null.
   [[nodiscard]] const LvmVolume* find(std::string_view name) const noexcept {
-    const LvmVolume* found = report_.find(name);
-    return found != nullptr && ours(*found) && !found->hidden ? found : nullptr;
+    const auto found = std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                                        [](const LvmVolume* v, std::string_view wanted) { return v->name < wanted; });
+    const bool there = found != by_name_.end() && (*found)->name == name;
+    return there && ours(**found) && !(*found)->hidden ? *found : nullptr;
   }
   /// Errors: not_found.
   [[nodiscard]] Result<const LvmVolume*> volume(const VolumeName& volume) const {
@@ -94,11 +101,11 @@ class LvmView {
   }
   [[nodiscard]] bool ours(const LvmVolume& volume) const noexcept { return volume.is_thin() && volume.pool == pool_; }
 
-  /// Those of our pool whose names are volumes' names.
+  /// Those of our pool whose names are volumes' names, sorted by them.
   [[nodiscard]] std::vector<const LvmVolume*> volumes() const {
     std::vector<const LvmVolume*> found;
-    for (const LvmVolume& volume : report_.volumes) {
-      if (ours(volume) && !volume.hidden && is_volume_name(volume.name)) found.push_back(&volume);
+    for (const LvmVolume* volume : by_name_) {
+      if (ours(*volume) && !volume->hidden && is_volume_name(volume->name)) found.push_back(volume);
     }
     return found;
   }
@@ -196,6 +203,7 @@ class LvmView {
  private:
   LvmReport report_;
   std::string pool_;
+  std::vector<const LvmVolume*> by_name_;
 };
 
 /// What LVM calls them.

@@ -173,7 +173,8 @@ Result<KernelDevice> lvm_open_snapshot(const LvmTools<Runner>& tools, const Volu
   });
 }
 
-/// The volume, and those of its snapshots that somebody has looked into.
+/// The volume, and those of its snapshots that somebody has looked into. Errors: in_use, and then nothing was
+/// deactivated; the kernel is asked first, for LVM would try for five seconds.
 template <CommandRunner Runner>
 Result<void> lvm_deactivate_volume(const LvmTools<Runner>& tools, const VolumeName& volume) {
   const auto found = lvm_find(tools, volume);
@@ -182,6 +183,9 @@ Result<void> lvm_deactivate_volume(const LvmTools<Runner>& tools, const VolumeNa
   if (found->lv->active()) active.push_back(volume.str());
   for (const LvmView::Snapshot& snapshot : found->view.snapshots(volume.str())) {
     if (snapshot.lv->active() && snapshot.owners.size() == 1) active.push_back(snapshot.lv->name);
+  }
+  for (const std::string& name : active) {
+    if (auto free = lvm_free(tools, found->view, name); !free) return free;
   }
   return lvm_deactivate(tools, active);
 }
