@@ -59,8 +59,13 @@ Result<Answer> with_source(Context& context, const CopyArguments& arguments, Wor
   if (!volume) return fail(std::move(volume.error()));
   auto device = volume->storage.open_volume(volume->name, Access::read_only);
   if (!device) return fail(std::move(device.error()));
-  const auto extents = device->extents();
-  if (!extents) return fail(Error{extents.error()}.about(volume->volid()));
+  auto extents = device->extents();
+  if (!extents && extents.error().code() == Errc::cancelled) return fail(std::move(extents.error()));
+  if (!extents) {
+    context.warn(volume->volid() +
+                 ": all of it is read, for where it has data is not known: " + extents.error().message());
+    extents = std::vector<Extent>{};
+  }
   auto queue = device->queue(arguments.queue_depth);
   if (!queue) return fail(std::move(queue.error()).about(volume->volid()));
   return work(*queue, *extents);

@@ -30,6 +30,10 @@ void live(const Stowctl& stowctl) {
         .at(0);
   };
   fill("a");
+  const json extents = stowctl.ask({"extents", volid});
+  REQUIRE(extents.size() == 2);
+  CHECK(extents[0] == json{{"offset", 0}, {"length", 1 << 20}, {"allocated", true}});
+  CHECK(extents[1]["allocated"] == false);
   stowctl.ask({"snapshot", volid, "before"});
   fill("b");
   CHECK(stowctl.ask({"snapshots", volid}).size() == 1);

@@ -374,3 +374,27 @@ TEST_CASE("an exit status that somebody else took is not made up") {
   CHECK(error.detail().find("/bin/true") != std::string::npos);
   CHECK(run(Command{.argv = {"/bin/true"}}).exit_code == 0);
 }
+
+TEST_CASE("output that is read as it comes has no limit, and is not kept") {
+  std::string taken;
+  const auto take = [&](std::string_view piece) { taken += piece; };
+  const auto reading = [&](const Command& command) {
+    taken.clear();
+    return PosixRunner{}.run(command, take);
+  };
+  const auto large = reading(script("head -c 104857600 /dev/zero; echo last; echo word >&2; exit 3"));
+  REQUIRE(large);
+  CHECK(taken.size() == 104857600 + 5);
+  CHECK(taken.find_first_not_of('\0') == 104857600);
+  CHECK(taken.ends_with("last\n"));
+  CHECK(large->out.empty());
+  CHECK(large->err == "word\n");
+  CHECK(large->exit_code == 3);
+  CHECK(elapsed([&] { CHECK(reading(script("sleep 60 & echo hello"))); }) < 10s);  // which holds the pipe open
+  CHECK(taken == "hello\n");
+  const auto endless = reading(script("exec yes", 300ms));
+  REQUIRE_FALSE(endless);
+  CHECK(endless.error().code() == Errc::timed_out);
+  CHECK(taken.starts_with("y\ny\n"));
+  CHECK(no_children());
+}

@@ -179,6 +179,48 @@ TEST_CASE("copy: the destination has the bytes of the source, whatever the optio
   }
 }
 
+namespace {
+
+/// A device that says of its data what the test wants.
+class MappedMemory : public MemoryDevice {
+ public:
+  MappedMemory(MemoryDevice device, Result<std::vector<Extent>> map)
+      : MemoryDevice{std::move(device)}, map_{std::move(map)} {}
+  Result<std::vector<Extent>> extents() const { return map_; }
+
+ private:
+  Result<std::vector<Extent>> map_;
+};
+
+}  // namespace
+
+TEST_CASE("copy: a device that cannot tell where its data are is read as a whole", "[transfer]") {
+  Volume source{3_MiB};
+  Volume destination{3_MiB};
+  source.write(1_MiB, pattern(1, 1 << 20));
+  auto to = destination.open();
+  const auto from = [&](Result<std::vector<Extent>> map) {
+    return MappedMemory{source.open(Access::read_only), std::move(map)};
+  };
+  SECTION("one that tells is read there only") {
+    auto told = from(std::vector<Extent>{{Bytes{}, 2_MiB, false}, {2_MiB, 1_MiB, true}});
+    must(copy(told, to, {.fresh = true}));
+    CHECK(all_zero(destination.content()));
+  }
+  for (const Errc code : {Errc::in_use, Errc::unavailable, Errc::corrupt, Errc::command_failed}) {
+    SECTION(std::string{"one that answers "} + std::string{name(code)}) {
+      auto silent = from(fail(code, "nobody knows"));
+      must(copy(silent, to, {.fresh = true}));
+      CHECK((source.content() == destination.content()));
+    }
+  }
+  SECTION("one that was asked to stop") {
+    auto stopped = from(fail(Errc::cancelled, "stopped"));
+    refused(copy(stopped, to, {.fresh = true}), Errc::cancelled);
+    CHECK(all_zero(destination.content()));
+  }
+}
+
 TEST_CASE("copy: devices are copied as queues are", "[transfer]") {
   Volume source{3_MiB};
   Volume destination{3_MiB};

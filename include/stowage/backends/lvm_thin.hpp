@@ -10,8 +10,10 @@
 #include <stowage/backends/detail/lvm_remove.hpp>
 #include <stowage/backends/detail/lvm_rename.hpp>
 #include <stowage/backends/detail/lvm_rollback.hpp>
+#include <stowage/backends/detail/lvm_thin_device.hpp>
 #include <stowage/backends/detail/lvm_tools.hpp>
 #include <stowage/backends/detail/lvm_use.hpp>
+#include <stowage/io/extents.hpp>
 #include <stowage/io/kernel_device.hpp>
 #include <stowage/process/posix_runner.hpp>
 #include <string>
@@ -42,7 +44,7 @@ class BasicLvmThin {
 
  public:
   using Config = LvmThinConfig;
-  using Device = KernelDevice;
+  using Device = BasicLvmThinDevice<Runner>;
 
   /// Runs nothing. Errors: invalid_argument (names that LVM does not allow).
   [[nodiscard]] static Result<BasicLvmThin> open(const StorageId&, Config config, const OpenOptions& options,
@@ -156,10 +158,10 @@ class BasicLvmThin {
 
   /// Activates the volume, which stays active. Errors: identity_changed (the device is another volume's).
   [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, Access access) {
-    return detail::lvm_open_volume(tools_, volume, access);
+    return detail::lvm_open_volume(tools_, volume, access).map(with_map(volume));
   }
   [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, const SnapshotName& snapshot) {
-    return detail::lvm_open_snapshot(tools_, volume, snapshot);
+    return detail::lvm_open_snapshot(tools_, volume, snapshot).map(with_map(volume));
   }
 
   Result<void> begin_import(const VolumeName& volume, const CreateSpec& spec) {
@@ -173,6 +175,10 @@ class BasicLvmThin {
  private:
   explicit BasicLvmThin(detail::LvmTools<Runner> tools) : tools_{std::move(tools)} {}
 
+  [[nodiscard]] auto with_map(const VolumeName& volume) const {
+    return [this, &volume](KernelDevice&& device) { return Device{std::move(device), tools_, volume}; };
+  }
+
   detail::LvmTools<Runner> tools_;
 };
 
@@ -180,5 +186,6 @@ class BasicLvmThin {
 using LvmThin = BasicLvmThin<PosixRunner>;
 
 static_assert(audited<LvmThin>);
+static_assert(QueuedDevice<LvmThin::Device> && MappedDevice<LvmThin::Device> && TracksChanges<LvmThin::Device>);
 
 }  // namespace stowage

@@ -3,6 +3,7 @@
 
 #include <concepts>
 #include <stowage/core/bytes.hpp>
+#include <stowage/core/ids.hpp>
 #include <stowage/io/device.hpp>
 #include <utility>
 #include <vector>
@@ -22,6 +23,14 @@ struct Extent {
 template <class D>
 concept MappedDevice = requires(D& device) {
   { device.extents() } -> detail::returns<std::vector<Extent>>;
+};
+
+/// A device that knows what has become of it: `changes_since(snapshot)`, of the same volume, gives only the ranges that
+/// may differ from that snapshot, in order. What is not allocated there reads as zeros now.
+/// Errors: not_found (no such snapshot); those of the storage.
+template <class D>
+concept TracksChanges = requires(D& d, const SnapshotName& s) {
+  { d.changes_since(s) } -> detail::returns<std::vector<Extent>>;
 };
 
 namespace detail {

@@ -14,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <concepts>
 #include <csignal>
 #include <cstdint>
 #include <optional>
@@ -62,7 +63,7 @@ class Process {
   /// killed there, it would leave them suspended.
   static constexpr std::chrono::milliseconds grace{1000};
 
-  explicit Process(const Command& command) noexcept : command_{command} {}
+  explicit Process(const Command& command, OutputReader reader = {}) noexcept : command_{command}, reader_{reader} {}
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;
 
@@ -148,10 +149,12 @@ class Process {
     if (auto good = check_command(); !good) return good;
     if (command_.stop.stop_requested()) return fail(Errc::cancelled, quoted() + ": stopped before it was started");
     const Fd input = open_input();
-    out_ = open_output();
+    auto out = reader_.take != nullptr ? open_pipe() : Pipe{open_output(), {}};
     auto err = open_pipe();
-    if (!input || !out_ || !err) return fail(broken("no descriptors for it", errno));
-    if (const int code = spawn(input.get(), out_.get(), err->theirs.get()); code != 0) return fail(spawn_error(code));
+    if (!input || !out || !out->ours || !err) return fail(broken("no descriptors for it", errno));
+    const int to = (out->theirs ? out->theirs : out->ours).get();
+    if (const int code = spawn(input.get(), to, err->theirs.get()); code != 0) return fail(spawn_error(code));
+    out_ = std::move(out->ours);
     err_ = std::move(err->ours);
     // Not pidfd_open(): glibc 2.36 declares it without extern "C". Where the kernel or a sandbox has none, we look
     // every few milliseconds.
@@ -236,6 +239,7 @@ class Process {
                      native_errno(ETIMEDOUT)};
       }
       wait_until(deadline, stopped.get());
+      hand_on();
       read_what_is_there(err_, said_.err, 2 * err_limit);
       if (said_.err.size() >= 2 * err_limit) keep_end_of_err();
     }
@@ -243,8 +247,9 @@ class Process {
 
   /// Until something happens: output, an end, a stop, or `until`.
   void wait_until(Clock::time_point until, int stopped) const {
-    std::array<::pollfd, 3> events{::pollfd{err_.get(), POLLIN, 0}, ::pollfd{ended_.get(), POLLIN, 0},
-                                   ::pollfd{stopped, POLLIN, 0}};
+    const int out = reader_.take != nullptr ? out_.get() : -1;
+    std::array<::pollfd, 4> events{::pollfd{out, POLLIN, 0}, ::pollfd{err_.get(), POLLIN, 0},
+                                   ::pollfd{ended_.get(), POLLIN, 0}, ::pollfd{stopped, POLLIN, 0}};
     const auto longest = ended_ ? std::chrono::milliseconds{60'000} : std::chrono::milliseconds{5};
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
     const auto pause = std::clamp(left, std::chrono::milliseconds{0}, longest);
@@ -266,6 +271,14 @@ class Process {
     }
   }
 
+  /// To the reader, what the pipe holds: more than it can hold at once, so that nothing is left after the end.
+  void hand_on() {
+    if (reader_.take == nullptr) return;
+    read_what_is_there(out_, said_.out, err_limit);
+    if (!said_.out.empty()) reader_.take(reader_.user, said_.out);
+    said_.out.clear();
+  }
+
   /// After the end: all that the program itself wrote. A child that it left behind may write on; nobody waits for that.
   std::optional<Error> take_output() {
     int waiting = 0;
@@ -273,6 +286,8 @@ class Process {
       read_what_is_there(err_, said_.err, said_.err.size() + static_cast<std::size_t>(waiting));
     }
     keep_end_of_err();
+    hand_on();
+    if (reader_.take != nullptr) return {};
     const ::off_t size = ::lseek(out_.get(), 0, SEEK_CUR);  // they write where we stand: the file was opened once
     if (size < 0) return broken("its output cannot be read", errno);
     if (static_cast<std::size_t>(size) > out_limit) {
@@ -317,6 +332,7 @@ class Process {
       ::kill(-pid_, signal);
       for (const auto patience = Clock::now() + grace; !has_ended() && Clock::now() < patience;) {
         wait_until(patience, -1);
+        hand_on();
         std::string unheard;
         read_what_is_there(err_, unheard, out_limit);
       }
@@ -339,6 +355,7 @@ class Process {
   }
 
   const Command& command_;
+  OutputReader reader_;
   CommandOutput said_;
   ::pid_t pid_ = -1;
   bool reaped_ = false;
@@ -367,6 +384,14 @@ class PosixRunner {
   /// absolute path, a NUL byte), backend_failed (it could not be started, or said too much), outcome_unknown (above).
   /// Blocks: until the program ends, at the longest `Command::timeout` and two seconds.
   [[nodiscard]] Result<CommandOutput> run(const Command& command) const { return detail::Process{command}.run(); }
+
+  /// The same, and `take(std::string_view)` gets the standard output in pieces, as it comes, however much that is.
+  template <class Take>
+    requires std::invocable<Take&, std::string_view>
+  [[nodiscard]] Result<CommandOutput> run(const Command& command, Take take) const {
+    static constexpr auto hand_on = [](void* user, std::string_view piece) { (*static_cast<Take*>(user))(piece); };
+    return detail::Process{command, {&take, hand_on}}.run();
+  }
 };
 
 static_assert(CommandRunner<PosixRunner>);

@@ -46,20 +46,24 @@ template <IoQueue Source, IoQueue Destination>
 
 namespace detail {
 
-/// Where the data of a volume are; empty, when it does not know that.
+/// Where the data of a volume are; empty, when it does not know that, or cannot tell: its map only saves reading, and
+/// what is wrong with the volume itself is seen when it is read. Errors: cancelled.
 template <class Device>
 Result<std::vector<Extent>> known_extents(Device& device) {
   if constexpr (MappedDevice<Device>) {
-    return device.extents().map_error(
-        [](Error&& error) { return std::move(error).during("asking the source where its data are"); });
-  } else {
-    return std::vector<Extent>{};
+    auto extents = device.extents();
+    if (extents) return extents;
+    if (extents.error().code() == Errc::cancelled) {
+      return fail(std::move(extents.error()).during("asking the source where its data are"));
+    }
   }
+  return std::vector<Extent>{};
 }
 
 }  // namespace detail
 
-/// The same for open volumes. A source that knows where its data are is read only there.
+/// The same for open volumes. A source that knows where its data are is read only there; one that cannot tell just now
+/// (a thin pool whose metadata another program reads) as a whole.
 template <QueuedDevice Source, QueuedDevice Destination>
 [[nodiscard]] Result<Copied> copy(Source& source, Destination& destination, const CopyOptions& options = {}) {
   const auto extents = detail::known_extents(source);

@@ -55,11 +55,13 @@ struct LvmKernelWords {
   std::string uuid;
   bool is_open = false;
   bool read_only = false;
-  std::string status;  ///< of its only target, as `dmsetup status` tells it: "8192 16383"
+  std::string type;    ///< of its only target: "thin"
+  std::string status;  ///< of it, as `dmsetup status` tells it, "8192 16383"; or its table
 };
 
-/// Asks the kernel; a thin pool does not write its metadata for that. Nothing when there is no such device.
-inline std::optional<LvmKernelWords> lvm_kernel_words(std::string_view mapper_name) {
+/// Asks the kernel about a device, by its name or else by its number; a thin pool does not write its metadata for that.
+/// Nothing when there is no such device, or when it has several targets.
+inline std::optional<LvmKernelWords> lvm_ask_kernel(std::string_view mapper_name, ::dev_t number, std::uint32_t what) {
   struct Answer {
     ::dm_ioctl head{};
     std::array<char, 1024> data{};  // a dm_target_spec, and the text behind it
@@ -67,14 +69,29 @@ inline std::optional<LvmKernelWords> lvm_kernel_words(std::string_view mapper_na
   answer.head.version[0] = DM_VERSION_MAJOR;
   answer.head.data_size = sizeof answer;
   answer.head.data_start = offsetof(Answer, data);
-  answer.head.flags = DM_NOFLUSH_FLAG;
+  answer.head.flags = DM_NOFLUSH_FLAG | what;
+  answer.head.dev = number;
   const Fd control{::open("/dev/mapper/control", O_RDWR | O_CLOEXEC)};
   if (!control || mapper_name.size() >= sizeof answer.head.name) return std::nullopt;
   std::memcpy(static_cast<char*>(answer.head.name), mapper_name.data(), mapper_name.size());
   if (::ioctl(control.get(), DM_TABLE_STATUS, &answer) != 0 || answer.head.target_count != 1) return std::nullopt;
+  ::dm_target_spec target{};
+  std::memcpy(&target, answer.data.data(), sizeof target);
+  target.target_type[sizeof target.target_type - 1] = '\0';
   answer.data.back() = '\0';
   return LvmKernelWords{static_cast<const char*>(answer.head.uuid), answer.head.open_count > 0,
-                        (answer.head.flags & DM_READONLY_FLAG) != 0, answer.data.data() + sizeof(::dm_target_spec)};
+                        (answer.head.flags & DM_READONLY_FLAG) != 0, static_cast<const char*>(target.target_type),
+                        answer.data.data() + sizeof(::dm_target_spec)};
+}
+
+/// The status of a device.
+inline std::optional<LvmKernelWords> lvm_kernel_words(std::string_view mapper_name) {
+  return lvm_ask_kernel(mapper_name, 0, 0);
+}
+
+/// The table of a device.
+inline std::optional<LvmKernelWords> lvm_kernel_table(::dev_t device) {
+  return lvm_ask_kernel({}, device, DM_STATUS_TABLE_FLAG);
 }
 
 /// An active thin volume, as the kernel sees it.

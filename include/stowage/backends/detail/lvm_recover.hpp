@@ -2,6 +2,7 @@
 // What died half way: found by its traces, finished or undone.
 
 #include <chrono>
+#include <stowage/backends/detail/lvm_metadata.hpp>
 #include <stowage/backends/detail/lvm_pool.hpp>
 #include <stowage/backends/detail/lvm_remove.hpp>
 #include <stowage/backends/detail/lvm_rename.hpp>
@@ -51,6 +52,12 @@ Result<std::vector<Recovered>> lvm_recover(const LvmTools<Runner>& tools) {
   const auto all = lvm_view(tools);
   if (!all) return fail(all.error());
   std::vector<Recovered> recovered;
+  const LvmVolume* pool = all->report().find(tools.config().thinpool);
+  if (pool != nullptr && lvm_metadata_marked(*pool)) {
+    auto released = lvm_recover_metadata(tools);
+    if (!released) return fail(std::move(released.error()).about(tools.pool()));
+    recovered = *std::move(released);
+  }
   for (const LvmIntent& intent : lvm_intents(*all)) {
     const auto name = VolumeName::parse(intent.volume);
     if (!name) continue;
@@ -81,6 +88,7 @@ Result<std::vector<Finding>> lvm_check(const LvmTools<Runner>& tools) {
   if (!pool) return fail(pool.error());
   const LvmView& view = pool->view;
   std::vector<Finding> findings = lvm_check_pool(tools, lvm_thin_pool(view.report(), *pool->lv));
+  for (Finding& finding : lvm_check_metadata(tools, *pool->lv)) findings.push_back(std::move(finding));
   for (const LvmIntent& intent : lvm_intents(view)) {
     findings.push_back({intent.volume, "unfinished: " + intent.verb, "if nobody is at it, recover finishes it"});
   }

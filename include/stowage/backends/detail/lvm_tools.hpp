@@ -5,6 +5,7 @@
 #include <iterator>
 #include <memory>
 #include <mutex>
+#include <stop_token>
 #include <stowage/backends/detail/lvm_error.hpp>
 #include <stowage/backends/detail/lvm_report.hpp>
 #include <stowage/core/bytes.hpp>
@@ -90,7 +91,7 @@ Result<LvmReport> lvm_report(const Runner& runner, const std::string& vg, const 
   return parse_lvm_report(output->out);
 }
 
-/// LVM's tools, for one thin pool.
+/// LVM's tools, for one thin pool. Copies wait for each other.
 template <CommandRunner Runner>
 class LvmTools {
  public:
@@ -115,7 +116,12 @@ class LvmTools {
   /// a group: who waits for his turn here, and not there, does not use up his deadline, nor starve those who ask.
   /// Errors: outcome_unknown, when it was killed at its deadline.
   Result<void> change(std::string_view tool, std::vector<std::string> arguments, std::string_view doing) const {
-    return told(tool, std::move(arguments), doing).map([](const std::string&) {});
+    return told(tool, std::move(arguments), doing, options_.stop).map([](const std::string&) {});
+  }
+
+  /// The same for the end of a verb that is worth no half: it is done though somebody asks to stop.
+  Result<void> finish(std::string_view tool, std::vector<std::string> arguments, std::string_view doing) const {
+    return told(tool, std::move(arguments), doing, {}).map([](const std::string&) {});
   }
 
   /// The same to a volume that `condition` is true of, which LVM itself looks at before it changes anything; see
@@ -123,7 +129,7 @@ class LvmTools {
   Result<bool> change_if(const std::string& condition, std::string_view tool, std::vector<std::string> arguments,
                          std::string_view doing) const {
     arguments.insert(arguments.begin(), {"--select", condition});
-    return told(tool, std::move(arguments), doing).map([](const std::string& said) {
+    return told(tool, std::move(arguments), doing, options_.stop).map([](const std::string& said) {
       return said.find("ogical volume ") != said.npos;
     });
   }
@@ -132,8 +138,9 @@ class LvmTools {
 
  private:
   /// What the tool said of it.
-  Result<std::string> told(std::string_view tool, std::vector<std::string> arguments, std::string_view doing) const {
-    if (options_.stop.stop_requested()) return fail(Errc::cancelled, std::string{doing} + ": stopped before it began");
+  Result<std::string> told(std::string_view tool, std::vector<std::string> arguments, std::string_view doing,
+                           const std::stop_token& stop) const {
+    if (stop.stop_requested()) return fail(Errc::cancelled, std::string{doing} + ": stopped before it began");
     Command command{.argv = lvm_change_argv(config_.vgname, tool, std::move(arguments)),
                     .timeout = options_.timeout * 6};
     const std::lock_guard turn{*turn_};
@@ -151,7 +158,7 @@ class LvmTools {
   LvmThinConfig config_;
   OpenOptions options_;
   Runner runner_;
-  std::unique_ptr<std::mutex> turn_ = std::make_unique<std::mutex>();
+  std::shared_ptr<std::mutex> turn_ = std::make_shared<std::mutex>();
 };
 
 }  // namespace stowage::detail
