@@ -1,4 +1,4 @@
-// extents: where a volume has data
+// extents: where a volume has data, or has changed
 
 #include "command.hpp"
 #include "text_table.hpp"
@@ -12,6 +12,7 @@ namespace {
 struct ExtentArguments {
   std::string volid;
   std::string snapshot;
+  std::string from;
 };
 
 Result<Answer> extents_command(Context& context, const ExtentArguments& arguments) {
@@ -23,7 +24,11 @@ Result<Answer> extents_command(Context& context, const ExtentArguments& argument
                         return volume->storage.open_volume(volume->name, snapshot);
                       });
   if (!device) return fail(std::move(device.error()));
-  auto extents = device->extents();
+  auto extents = arguments.from.empty()
+                     ? device->extents()
+                     : SnapshotName::parse(arguments.from).and_then([&](const SnapshotName& snapshot) {
+                         return device->changes_since(snapshot);
+                       });
   if (!extents) return fail(std::move(extents.error()).about(volume->volid()));
   using enum TextTable::Align;
   TextTable table{{{"Offset", right}, {"Length", right}, {"Allocated", left}}};
@@ -44,6 +49,7 @@ void add_extent_commands(Commands commands) {
       [](CLI::App& app, ExtentArguments& arguments) {
         app.add_option("VOLID", arguments.volid, "STORAGE:VOLUME")->required();
         app.add_option("--snapshot", arguments.snapshot, "of this snapshot");
+        app.add_option("--from", arguments.from, "only what has changed since this snapshot");
       },
       extents_command);
 }

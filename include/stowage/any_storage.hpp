@@ -149,6 +149,18 @@ class BasicAnyDevice {
         },
         device_);
   }
+  /// What may differ from a snapshot, see `TracksChanges`. Errors: also not_supported, where that is not known.
+  [[nodiscard]] Result<std::vector<Extent>> changes_since(const SnapshotName& snapshot) {
+    return std::visit(
+        [&]<class D>(D& d) -> Result<std::vector<Extent>> {
+          if constexpr (TracksChanges<D>) {
+            return d.changes_since(snapshot);
+          } else {
+            return fail(Errc::not_supported, "this storage type does not know what has changed since a snapshot");
+          }
+        },
+        device_);
+  }
 
  private:
   typename detail::DistinctVariant<std::variant<>, typename Bs::Device...>::type device_;
@@ -194,6 +206,12 @@ class BasicAnyStorage {
   [[nodiscard]] const CommonConfig& config() const noexcept {
     return std::visit([](const auto& s) -> const CommonConfig& { return s.config().common; }, storage_);
   }
+  /// Calls `verb` with the storage as the type that it is, for what only some types have.
+  template <class Verb>
+  auto visit(Verb verb) {
+    return std::visit(std::move(verb), storage_);
+  }
+
   [[nodiscard]] SnapshotMethod snapshot_method() const noexcept {
     return std::visit([](const auto& s) { return s.snapshot_method(); }, storage_);
   }

@@ -7,6 +7,7 @@
 #include <stowage/core/error.hpp>
 #include <stowage/features.hpp>
 #include <stowage/io/device.hpp>
+#include <stowage/io/extents.hpp>
 #include <stowage/storage_config.hpp>
 #include <stowage/volume.hpp>
 #include <string>
@@ -205,6 +206,30 @@ template <class B>
 concept WriteBackend = Backend<B> && supports<B, Capability::write>;
 template <class B>
 concept ImportBackend = Backend<B> && supports<B, Capability::import>;
+
+/// A policy whose snapshots can be sent to other storages, and received from them (increment/send.hpp,
+/// increment/receive.hpp). Its device `TracksChanges`.
+///
+/// | Expression | Returns | Errors | Meaning |
+/// |---|---|---|---|
+/// | `snapshot_identity(v, s)` | `Result<string>` | not_found | of its content: as `end_receipt` gave it, else its own |
+/// | `receipt(v)` | `Result<optional<Receipt>>` | not_found | what `set_receipt` wrote last |
+/// | `set_receipt(v, device, receipt)` | `Result<void>` | | durable; the volume is `incomplete` from now on |
+/// | `end_receipt(v, device, s, identity)` | `Result<void>` | no_space | takes the snapshot, if it is not there; all is whole |
+///
+/// `device` is the volume, open for writing. An identity has at most 128 characters of `[A-Za-z0-9_.+-]`. A snapshot's
+/// own is no other snapshot's anywhere, and stays the same as long as its content does, also behind a rollback.
+/// `recover` takes a volume with a receipt back to the base; one without a base it removes. A rollback ends a receipt.
+template <class B>
+concept IncrementBackend =
+    SnapshotBackend<B> && ResizeBackend<B> && ImportBackend<B> && TracksChanges<typename B::Device> &&
+    requires(B& b, const B& seen, const VolumeName& v, const SnapshotName& s, typename B::Device& device,
+             const Receipt& receipt, const std::string& identity) {
+      { seen.snapshot_identity(v, s) } -> detail::returns<std::string>;
+      { seen.receipt(v) } -> detail::returns<std::optional<Receipt>>;
+      { b.set_receipt(v, device, receipt) } -> detail::returns<void>;
+      { b.end_receipt(v, device, s, identity) } -> detail::returns<void>;
+    };
 
 namespace detail {
 

@@ -98,6 +98,13 @@ struct RemoveOptions {
   bool trash = false;      ///< rbd: move it to the trash instead
 };
 
+/// How far a volume has come with a stream of a snapshot that it is receiving (increment/receive.hpp).
+struct Receipt {
+  std::string target;                  ///< `snapshot_identity` of what it will be
+  std::optional<SnapshotName> base{};  ///< what it was before; none: it was made for the stream
+  Bytes done{};                        ///< what the stream has before this offset is durable
+};
+
 /// Who takes a snapshot of a running guest's disk.
 enum class SnapshotMethod { storage, qemu };
 

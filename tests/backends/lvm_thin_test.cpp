@@ -63,6 +63,8 @@ class Bed {
     return Storage<FakeLvm>{id, must(FakeLvm::open(id, config_, options, runner))};
   }
 
+  detail::LvmTools<FakeRunner> tools() { return {config_, options, runner}; }
+
   void says(std::string report) { answer("lvs", CommandOutput{0, std::move(report), {}}); }
   void refuses(const std::string& tool, const std::string& words) { answer(tool, CommandOutput{5, {}, words}); }
   void answer(const std::string& tool, Result<CommandOutput> output) {
@@ -451,6 +453,63 @@ TEST_CASE("a new volume costs one process, and what needs a look one more") {
   CHECK(costs([&] { return storage.remove(volume); }) == 2);
 }
 
+TEST_CASE("a volume notes in a tag how far a stream has come, and whose content its snapshots have") {
+  const auto received = [](const std::string& text) {
+    return lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=receive/" + text}});
+  };
+  const auto snapshot = [](const std::string& more) {
+    return lvs_volume("snap_vm-7-x_s1",
+                      {{"lv_uuid", "u-1"}, {"lv_tags", "stowage.of=vm-7-x" + more}, {"origin", "vm-7-x"}});
+  };
+  SECTION("it is read") {
+    Bed bed{lvs_pool() + received("4096/rbd-1-2/s1") + snapshot("") + lvs_volume("vm-7-y")};
+    auto storage = bed.storage();
+    const auto receipt = must(storage.backend().receipt(volume));
+    REQUIRE(receipt);
+    CHECK(receipt->target == "rbd-1-2");
+    CHECK(receipt->base == s1);
+    CHECK(receipt->done == 4_KiB);
+    CHECK(must(storage.info(volume)).intent == "receive");
+    CHECK_FALSE(must(storage.backend().receipt(volume_name("vm-7-y"))));
+    CHECK(must(storage.backend().snapshot_identity(volume, s1)) == "lvm-u-1");
+    bed.says(lvs_pool() + received("x/rbd-1-2") +
+             snapshot(""
+                      ","
+                      "stowage.content=rbd-9"));
+    refused(storage.backend().receipt(volume), Errc::corrupt);
+    CHECK(must(storage.backend().snapshot_identity(volume, s1)) == "rbd-9");
+    refused(storage.backend().snapshot_identity(volume, snapshot_name("s2")), Errc::not_found);
+    CHECK(bed.changes().empty());
+  }
+  SECTION("the next one takes its place in one command, and a volume may grow meanwhile") {
+    Bed bed{lvs_pool() + received("0/rbd-1-2/s1") + snapshot("")};
+    auto storage = bed.storage();
+    must(detail::lvm_set_receipt(bed.tools(), volume, {.target = "rbd-1-2", .base = s1, .done = 1_MiB}));
+    must(storage.resize(volume, 16_MiB));
+    CHECK(bed.changes() == Lines{"lvchange --deltag stowage.intent=receive/0/rbd-1-2/s1 --addtag "
+                                 "stowage.intent=receive/1048576/rbd-1-2/s1 vg/vm-7-x",
+                                 "lvextend -L 16777216b vg/vm-7-x"});
+  }
+  SECTION("recovery goes back to the base, and no stream goes on before that has ended") {
+    Bed bed{lvs_pool() + received("4096/rbd-1-2/s1") + snapshot("")};
+    CHECK(must(bed.storage().recover()).size() == 1);
+    const Lines changes = bed.changes();
+    REQUIRE(changes.size() == 5);
+    CHECK(changes[0] ==
+          "lvchange --deltag stowage.intent=receive/4096/rbd-1-2/s1 --addtag "
+          "stowage.intent=receive/0/rollback/s1 vg/vm-7-x");
+    CHECK(contains(changes[1], "lvcreate -s -n roll_vm-7-x_s1 "));
+    CHECK(contains(changes[1], "--addtag stowage.content=lvm-u-1 "));
+    CHECK(changes[2] == "lvconvert --merge vg/snap_vm-7-x_s1");
+    CHECK(contains(changes[4], "lvchange --deltag stowage.intent=receive/"));
+  }
+  SECTION("what a stream had made in part is removed") {
+    Bed bed{lvs_pool() + received("4096/rbd-1-2")};
+    CHECK(must(bed.storage().recover()).size() == 1);
+    CHECK(bed.changes().back().starts_with("lvremove "));
+  }
+}
+
 TEST_CASE("what waits for an activation is finished by it, and nothing else is done to it before") {
   const std::string copy = lvs_volume("roll_vm-7-x_s1", {{"lv_tags", "stowage.of=vm-7-x"}, {"origin", "vm-7-x"}});
   const auto merging = [&](const std::string& attr) {
@@ -479,13 +538,13 @@ TEST_CASE("an open volume waits for its rollback only if LVM can do it") {
   Bed bed{lvs_pool() + open + lvs_volume("snap_vm-7-x_s1")};  // of which LVM does not know what it was taken of
   refused(bed.storage().backend().rollback_at_next_activation(volume, s1, {}), Errc::in_use);
   CHECK(bed.changes().empty());
-  bed.says(lvs_pool() + open + lvs_volume("snap_vm-7-x_s1", {{"origin", "vm-7-x"}}));
+  bed.says(lvs_pool() + open + lvs_volume("snap_vm-7-x_s1", {{"lv_uuid", "u-1"}, {"origin", "vm-7-x"}}));
   static_cast<void>(bed.storage().backend().rollback_at_next_activation(volume, s1, {}));
   const Lines changes = bed.changes();
   REQUIRE(changes.size() >= 2);
   CHECK(changes[0] ==
         "lvcreate -s -n roll_vm-7-x_s1 -pr -ky --addtag stowage.of=vm-7-x --addtag stowage.at=1700000000000000 "
-        "vg/snap_vm-7-x_s1");
+        "--addtag stowage.content=lvm-u-1 vg/snap_vm-7-x_s1");
   CHECK(changes[1] == "lvconvert --merge vg/snap_vm-7-x_s1");
 }
 

@@ -3,9 +3,12 @@
 #include <catch2/catch.hpp>
 
 #include <stowage/backends/rbd.hpp>
+#include <stowage/increment/receive.hpp>
+#include <stowage/increment/send.hpp>
 #include <stowage/storage.hpp>
 #include <stowage/transfer/new_volume.hpp>
 
+#include <fcntl.h>
 #include <sstream>
 #include <string>
 #include <thread>
@@ -13,6 +16,7 @@
 
 #include "support/child.hpp"
 #include "support/rbd_lab.hpp"
+#include "support/streams.hpp"
 
 using namespace stowage;
 using namespace std::chrono_literals;
@@ -43,10 +47,11 @@ struct Told {
   RbdConfig config;
   OpenOptions options;
   std::string volume;
+  std::string file;  // if it needs one
 
   Told() {
     std::istringstream words{Child::told()};
-    words >> options.ceph_conf >> config.pool >> config.name_space >> volume;
+    words >> options.ceph_conf >> config.pool >> config.name_space >> volume >> file;
     if (config.name_space == "-") config.name_space.clear();
   }
   Storage<Rbd> storage() const { return must(Storage<Rbd>::open(must(StorageId::parse("child")), config, options)); }
@@ -143,6 +148,69 @@ TEST_CASE("child makes a full clone", "[.child]") {
   auto source = must(storage.open_volume(volume_name(told.volume), Access::read_only));
   static_cast<void>(full_clone(source, storage, {.vmid = guest, .name = volume_name("vm-990000101-full")},
                                {.progress = {stay_at_progress, nullptr}}));
+}
+
+TEST_CASE("child receives a stream", "[.child]") {
+  const Told told;
+  auto storage = told.storage();
+  const Fd file{::open(told.file.c_str(), O_RDONLY | O_CLOEXEC)};
+  FdSource source{file.get()};
+  const auto report = [](void*, std::uint64_t done, std::uint64_t) {
+    static bool said = false;
+    if (done > 12U << 20U && !std::exchange(said, true)) Child::ready();
+  };
+  static_cast<void>(receive_snapshot(
+      storage, volume_name(told.volume), source,
+      {.receipt_every = 4_MiB, .rate_limit = 16_MiB, .work = {.stop = {}, .progress = {report, nullptr}}}));
+  ::pause();
+}
+
+TEST_CASE("a stream whose receiver was killed goes on, or recover undoes it") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const SnapshotName s2 = snapshot_name("s2");
+  const VolumeName source = must(storage.create({.vmid = guest, .size = 64_MiB}));
+  const VolumeName volume = volume_name("vm-990000101-received");
+  fill(storage, source, 6);
+  must(storage.snapshot(source, s1));
+  testing::CollectedBytes whole;
+  must(send_snapshot(storage, source, s1, whole));
+  testing::GivenBytes in{whole.data};
+  must(receive_snapshot(storage, volume, in));
+  fill(storage, source, 7);
+  must(storage.snapshot(source, s2));
+  const std::string name = lab.priv.path() + "/stream";
+  const Fd file{::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)};
+  FdSink sink{file.get()};
+  must(send_snapshot(storage, source, s2, sink, {.since = s1}));
+
+  {
+    Child child{"child receives a stream", place(lab, volume) + " " + name};
+    REQUIRE(child.is_ready());
+    child.kill();
+  }
+  CHECK(must(storage.info(volume)).intent == "receive");
+  CHECK(must(storage.snapshots(volume)).size() == 1);
+  const auto receipt = must(storage.backend().receipt(volume));
+  REQUIRE(receipt);
+  CHECK(receipt->done >= 4_MiB);
+  CHECK(receipt->done <= 12_MiB);
+  bury(lab, must(storage.info(volume)).identity);
+  SECTION("it goes on") {
+    REQUIRE(::lseek(file.get(), 0, SEEK_SET) == 0);
+    FdSource again{file.get()};
+    const Received got = must(receive_snapshot(storage, volume, again));
+    CHECK(got.skipped == receipt->done);
+    CHECK(got.data + got.skipped == Bytes{filled});
+    CHECK(holds(storage, volume, 7));
+    CHECK(must(storage.snapshots(volume)).size() == 2);
+  }
+  SECTION("it is undone") {
+    CHECK(must(storage.recover()).size() == 1);
+    CHECK(holds(storage, volume, 6));
+    CHECK(must(storage.snapshots(volume)).size() == 1);
+  }
+  CHECK_FALSE(must(storage.info(volume)).incomplete());
 }
 
 TEST_CASE("a rollback that was killed is seen, and finished by recover") {

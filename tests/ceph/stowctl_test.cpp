@@ -325,3 +325,59 @@ TEST_CASE("the README's first program lists the volumes and takes a snapshot") {
   CHECK(lab.stowctl.read("out").find(volid.substr(5) + " 8M\n") != std::string::npos);
   CHECK(lab.stowctl.ask({"snapshots", volid})[0]["name"] == "before-upgrade");
 }
+
+TEST_CASE("stowctl on Ceph: snapshots as streams, whole and what has changed") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  const std::string from = lab.alloc("24M");
+  const std::string to = "managed:vm-7100-copy";
+  const std::string whole = stowctl.file("whole");
+  const std::string more = stowctl.file("more");
+  const auto raw = [&](const std::string& volid, const std::string& snapshot) {
+    const Run run = stowctl({"export", volid, "raw", "-", "--snapshot", snapshot});
+    CHECK(run.status == 0);
+    return run.out;
+  };
+  stowctl.ask({"free", from});
+  std::string image = noise(5 << 20, 1) + std::string(19 << 20, '\0');
+  CHECK(stowctl({"import", from, "raw", "-", "--size", "24M"}, image).status == 0);
+  stowctl.ask({"snapshot", from, "s1"});
+  const json sent = stowctl.ask({"export", from, "stowage", whole, "--snapshot", "s1"});
+  CHECK(sent["bytes"] == 5 << 20);
+  const json got = stowctl.ask({"import", to, "stowage", whole});
+  CHECK(got["volid"] == to);
+  CHECK(got["snapshot"] == "s1");
+  CHECK(raw(to, "s1") == image);
+
+  std::copy_n(noise(1 << 20, 2).begin(), 1 << 20, image.begin() + (9 << 20));
+  std::ofstream{stowctl.file("image"), std::ios::binary} << image;
+  CHECK(stowctl({"--yes", "copy", stowctl.file("image"), from}).status == 0);
+  stowctl.ask({"snapshot", from, "s2"});
+  const json changed = stowctl.ask({"extents", from, "--from", "s1"});
+  REQUIRE_FALSE(changed.empty());
+  CHECK(changed[0].contains("allocated"));
+  CHECK(stowctl({"export", from, "stowage", more, "--snapshot", "s2", "--from", "s1"}).status == 0);
+  // Through a pipe, too.
+  const Run piped = stowctl({"export", from, "stowage", "-", "--snapshot", "s2", "--from", "s1"});
+  REQUIRE(piped.status == 0);
+  CHECK(stowctl({"import", to, "stowage", "-"}, piped.out).status == 0);
+  CHECK(raw(to, "s2") == image);
+
+  CHECK(stowctl.refused(4, {"import", to, "stowage", more})["code"] == "already_exists");
+  CHECK(stowctl.refused(4, {"import", to, "stowage", whole})["code"] == "already_exists");
+  CHECK(stowctl.refused(3, {"import", "managed:vm-7100-none", "stowage", more})["code"] == "not_found");
+  CHECK(stowctl({"import", "managed:vm-7100-other", "stowage", whole}).status == 0);
+  CHECK(stowctl({"import", "managed:vm-7100-other", "raw", "-", "--rollback"}).status == 2);
+  CHECK(stowctl({"--yes", "copy", stowctl.file("image"), "managed:vm-7100-other"}).status == 0);
+  CHECK(stowctl.refused(7, {"import", "managed:vm-7100-other", "stowage", more})["code"] == "conflict");
+  const Run rest = stowctl({"export", from, "stowage", "-", "--snapshot", "s2", "--from", "s1", "--at", "9437184"});
+  REQUIRE(rest.status == 0);
+  CHECK(stowctl({"import", "managed:vm-7100-other", "stowage", "-", "--rollback"}, rest.out).status == 7);
+  CHECK(stowctl({"import", "managed:vm-7100-other", "stowage", more, "--rollback"}).status == 0);
+  CHECK(raw("managed:vm-7100-other", "s2") == image);
+  const std::string empty = lab.alloc("24M", "managed");
+  stowctl.ask({"snapshot", empty, "s1"});
+  CHECK(stowctl.refused(7, {"import", empty, "stowage", more})["code"] == "identity_changed");
+  CHECK(stowctl.refused(1, {"import", "managed:vm-7100-bad", "stowage", "-"})["code"] == "corrupt");
+  CHECK(stowctl.refused(2, {"export", from, "stowage", "-"})["code"] == "invalid_argument");
+}

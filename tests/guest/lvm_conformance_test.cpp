@@ -27,7 +27,21 @@ struct LvmFixture {
   Storage<Backend> storage_ = lab.storage();
 };
 
+template <class F>
+void check_increments(F& fixture) {
+  if constexpr (IncrementBackend<typename F::Backend>) {
+    testing::detail::check_laws(fixture, testing::detail::laws_of_increments<F>());
+  } else {
+    FAIL("it does not track changes");
+  }
+}
+
 }  // namespace
+
+TEST_CASE("LvmThin keeps the laws of increments") {
+  LvmFixture fixture;
+  check_increments(fixture);
+}
 
 TEST_CASE("LvmThin keeps the laws of all storages") {
   LvmFixture fixture;

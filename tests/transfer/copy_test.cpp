@@ -432,6 +432,32 @@ TEST_CASE("copy: progress goes up to all of it", "[transfer]") {
   CHECK(copied.written == 3_MiB);
 }
 
+TEST_CASE("copy: only the extents, and what lies between them stays", "[transfer]") {
+  Volume source{4_MiB};
+  Volume destination{4_MiB};
+  const auto data = pattern(1, 4 << 20);
+  auto expected = pattern(2, 4 << 20);
+  source.write(Bytes{}, data);
+  destination.write(Bytes{}, expected);
+  const std::vector<Extent> extents{{512_B, 1_MiB, true}, {1_MiB + 512_B, 512_B, false}, {3_MiB, 4_KiB, true}};
+  std::copy_n(data.begin() + 512, 1 << 20, expected.begin() + 512);
+  std::fill_n(expected.begin() + (1 << 20) + 512, 512, std::byte{});
+  std::copy_n(data.begin() + (3 << 20), 4096, expected.begin() + (3 << 20));
+  Bytes total{};
+  const auto report = [](void* user, const CopyState& state) { *static_cast<Bytes*>(user) = state.total; };
+  auto from = source.queue(4, Access::read_only);
+  auto to = destination.queue(4);
+  const Copied copied =
+      must(copy_queues(from, to, extents, {.chunk = 64_KiB, .only_extents = true, .progress = {report, &total}}));
+  CHECK((destination.content() == expected));
+  CHECK(copied.written == 1_MiB + 4_KiB);
+  CHECK(copied.skipped == 512_B);
+  CHECK(total == 1_MiB + 4_KiB + 512_B);
+  CHECK(source.watched.bytes[IoOp::read] == (1 << 20) + 4096);
+  CHECK(must(copy_queues(from, to, {}, {.only_extents = true})).written == Bytes{});
+  refused(copy_queues(from, to, extents, {.only_extents = true, .verify = true}), Errc::invalid_argument);
+}
+
 TEST_CASE("copy: what cannot be is refused before anything is written", "[transfer]") {
   Volume source{2_MiB};
   Volume small{1_MiB};

@@ -2,10 +2,12 @@
 // Volumes of an LVM thin pool, through LVM's own tools.
 
 #include <algorithm>
+#include <optional>
 #include <stowage/backend.hpp>
 #include <stowage/backends/detail/lvm_create.hpp>
 #include <stowage/backends/detail/lvm_intent.hpp>
 #include <stowage/backends/detail/lvm_pool.hpp>
+#include <stowage/backends/detail/lvm_receipt.hpp>
 #include <stowage/backends/detail/lvm_recover.hpp>
 #include <stowage/backends/detail/lvm_remove.hpp>
 #include <stowage/backends/detail/lvm_rename.hpp>
@@ -169,6 +171,20 @@ class BasicLvmThin {
   }
   Result<void> end_import(const VolumeName& volume) { return detail::lvm_end_import(tools_, volume); }
 
+  [[nodiscard]] Result<std::string> snapshot_identity(const VolumeName& volume, const SnapshotName& snapshot) const {
+    return detail::lvm_snapshot_identity(tools_, volume, snapshot);
+  }
+  [[nodiscard]] Result<std::optional<Receipt>> receipt(const VolumeName& volume) const {
+    return detail::lvm_receipt(tools_, volume);
+  }
+  Result<void> set_receipt(const VolumeName& volume, Device&, const Receipt& receipt) {
+    return detail::lvm_set_receipt(tools_, volume, receipt);
+  }
+  Result<void> end_receipt(const VolumeName& volume, Device&, const SnapshotName& snapshot,
+                           const std::string& identity) {
+    return detail::lvm_end_receipt(tools_, volume, snapshot, identity);
+  }
+
   [[nodiscard]] Result<std::vector<Finding>> check() const { return detail::lvm_check(tools_); }
   Result<std::vector<Recovered>> recover() { return detail::lvm_recover(tools_); }
 
@@ -186,6 +202,6 @@ class BasicLvmThin {
 using LvmThin = BasicLvmThin<PosixRunner>;
 
 static_assert(audited<LvmThin>);
-static_assert(QueuedDevice<LvmThin::Device> && MappedDevice<LvmThin::Device> && TracksChanges<LvmThin::Device>);
+static_assert(QueuedDevice<LvmThin::Device> && MappedDevice<LvmThin::Device> && IncrementBackend<LvmThin>);
 
 }  // namespace stowage

@@ -1,6 +1,7 @@
 #pragma once
 // Images of a Ceph cluster, through librbd.
 
+#include <optional>
 #include <stowage/backend.hpp>
 #include <stowage/backends/detail/rbd_change.hpp>
 #include <stowage/backends/detail/rbd_create.hpp>
@@ -8,6 +9,7 @@
 #include <stowage/backends/detail/rbd_kernel.hpp>
 #include <stowage/backends/detail/rbd_listing.hpp>
 #include <stowage/backends/detail/rbd_pool.hpp>
+#include <stowage/backends/detail/rbd_receipt.hpp>
 #include <stowage/backends/detail/rbd_recover.hpp>
 #include <stowage/backends/detail/rbd_remove.hpp>
 #include <stowage/backends/detail/rbd_scan.hpp>
@@ -150,6 +152,20 @@ class Rbd {
   }
   Result<void> end_import(const VolumeName& volume) { return detail::rbd_mark_import(pool_, volume, false); }
 
+  [[nodiscard]] Result<std::string> snapshot_identity(const VolumeName& volume, const SnapshotName& snapshot) const {
+    return detail::rbd_snapshot_identity(*pool_, volume, snapshot);
+  }
+  [[nodiscard]] Result<std::optional<Receipt>> receipt(const VolumeName& volume) const {
+    return detail::rbd_receipt(*pool_, volume);
+  }
+  Result<void> set_receipt(const VolumeName&, Device& device, const Receipt& receipt) {
+    return detail::rbd_set_intent(device.native(), {"receive", detail::receipt_text(receipt)});
+  }
+  Result<void> end_receipt(const VolumeName&, Device& device, const SnapshotName& snapshot,
+                           const std::string& identity) {
+    return detail::rbd_end_receipt(device.native(), snapshot, identity);
+  }
+
   [[nodiscard]] Result<std::vector<Finding>> check() const { return detail::rbd_check_storage(*pool_); }
   Result<std::vector<Recovered>> recover() { return detail::rbd_recover_storage(pool_); }
 
@@ -181,6 +197,6 @@ class Rbd {
   detail::RbdPoolPtr pool_;
 };
 
-static_assert(audited<Rbd>);
+static_assert(audited<Rbd> && IncrementBackend<Rbd>);
 
 }  // namespace stowage

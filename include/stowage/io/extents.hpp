@@ -1,6 +1,7 @@
 #pragma once
-// Which parts of a volume hold data.
+// Which parts of a volume hold data, and which have changed.
 
+#include <algorithm>
 #include <concepts>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/ids.hpp>
@@ -25,15 +26,28 @@ concept MappedDevice = requires(D& device) {
   { device.extents() } -> detail::returns<std::vector<Extent>>;
 };
 
-/// A device that knows what has become of it: `changes_since(snapshot)`, of the same volume, gives only the ranges that
-/// may differ from that snapshot, in order. What is not allocated there reads as zeros now.
-/// Errors: not_found (no such snapshot); those of the storage.
+/// A device that knows what was written to it: `changes_since(snapshot)` has the ranges that may differ from what the
+/// volume was at that snapshot, in order, and no others; what of them is not allocated reads as zeros now.
+/// Errors: not_found (no such snapshot), invalid_argument (it is not older than what is open).
 template <class D>
-concept TracksChanges = requires(D& d, const SnapshotName& s) {
-  { d.changes_since(s) } -> detail::returns<std::vector<Extent>>;
+concept TracksChanges = requires(D& device, const SnapshotName& snapshot) {
+  { device.changes_since(snapshot) } -> detail::returns<std::vector<Extent>>;
 };
 
 namespace detail {
+
+constexpr Bytes end_of(const Extent& extent) noexcept { return extent.offset + extent.length; }
+
+/// Puts a range behind others, without what they have of it already. Neighbours of one kind become one.
+inline void append_extent(std::vector<Extent>& extents, Bytes begin, Bytes end, bool allocated) {
+  if (!extents.empty()) begin = std::max(begin, end_of(extents.back()));
+  if (begin >= end) return;
+  if (!extents.empty() && extents.back().allocated == allocated && end_of(extents.back()) == begin) {
+    extents.back().length += end - begin;
+  } else {
+    extents.push_back({begin, end - begin, allocated});
+  }
+}
 
 /// Extents as they are learnt, in order: what was left out is a hole, and neighbours of one kind become one.
 class ExtentMap {

@@ -12,6 +12,7 @@
 #include <stowage/testing/laws/clones.hpp>
 #include <stowage/testing/laws/data.hpp>
 #include <stowage/testing/laws/imports.hpp>
+#include <stowage/testing/laws/increments.hpp>
 #include <stowage/testing/laws/provision.hpp>
 #include <stowage/testing/laws/snapshots.hpp>
 #include <stowage/testing/laws/storage.hpp>
@@ -200,6 +201,17 @@ std::vector<Law<F>> laws_of_imports() {
   };
 }
 
+template <class F>
+std::vector<Law<F>> laws_of_increments() {
+  using namespace laws;
+  std::vector<Law<F>> all{
+      {"what was written since a snapshot is known", what_was_written_since_a_snapshot_is_known<F>}};
+  if constexpr (requires(F& fixture) { fixture.storage().backend(); }) {
+    all.push_back({"a receipt says how far a stream has come", a_receipt_says_how_far_a_stream_has_come<F>});
+  }
+  return all;
+}
+
 /// One law after the other. One that is broken does not hide those behind it.
 template <class F>
 void check_laws(F& fixture, const std::vector<Law<F>>& laws) {
@@ -235,6 +247,7 @@ void check_conformance(F& fixture) {
   }
   if constexpr (supports<B, Capability::flatten>) detail::check_laws(fixture, detail::laws_of_flatten<F>());
   if constexpr (supports<B, Capability::import>) detail::check_laws(fixture, detail::laws_of_imports<F>());
+  if constexpr (IncrementBackend<B>) detail::check_laws(fixture, detail::laws_of_increments<F>());
 }
 
 }  // namespace stowage::testing

@@ -159,8 +159,8 @@ class MemoryBackend {
 
   Result<void> snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
     return on(volume, [&](Volume& v) -> Result<void> {
-      if (find(v, snapshot)) return fail(Errc::already_exists, "snapshot '" + snapshot.str() + "' exists");
-      v.snapshots.push_back({{.name = snapshot, .size = v.size, .ctime = now(), .id = ++state_->last_id}, v.blocks});
+      if (v.find(snapshot)) return fail(Errc::already_exists, "snapshot '" + snapshot.str() + "' exists");
+      take(v, snapshot);
       return {};
     });
   }
@@ -174,9 +174,8 @@ class MemoryBackend {
   Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
     return on(volume, snapshot, [&](Volume& v, detail::MemorySnapshot& s) {
       return unused(v).and_then([&] { return copied(work, v); }).map([&] {
-        v.size = s.info.size;
-        v.blocks = s.blocks;
-        if (v.intent == "rollback") v.intent.clear();
+        v.go_back_to(s);
+        if (v.intent == "rollback" || v.intent == "receive") static_cast<void>(set_intent(v, {}));
       });
     });
   }
@@ -232,6 +231,30 @@ class MemoryBackend {
     return on(volume, [&](Volume& v) { return set_intent(v, {}); });
   }
 
+  [[nodiscard]] Result<std::string> snapshot_identity(const VolumeName& volume, const SnapshotName& snapshot) const {
+    return on(volume, snapshot, [&](Volume&, detail::MemorySnapshot& s) -> Result<std::string> {
+      if (!s.identity.empty()) return s.identity;
+      return "memory-" + std::to_string(state_->number) + "-" + std::to_string(s.info.id);
+    });
+  }
+  [[nodiscard]] Result<std::optional<Receipt>> receipt(const VolumeName& volume) const {
+    return on(volume, [](Volume& v) -> Result<std::optional<Receipt>> { return v.receipt; });
+  }
+  Result<void> set_receipt(const VolumeName& volume, Device&, const Receipt& receipt) {
+    return on(volume, [&](Volume& v) {
+      v.receipt = receipt;
+      return set_intent(v, "receive");
+    });
+  }
+  Result<void> end_receipt(const VolumeName& volume, Device&, const SnapshotName& snapshot,
+                           const std::string& identity) {
+    return on(volume, [&](Volume& v) {
+      if (v.find(snapshot) == nullptr) take(v, snapshot);
+      v.find(snapshot)->identity = identity;
+      return set_intent(v, {});
+    });
+  }
+
   [[nodiscard]] Result<std::vector<Finding>> check() const {
     return locked([&]() -> Result<std::vector<Finding>> {
       std::vector<Finding> found;
@@ -242,16 +265,20 @@ class MemoryBackend {
       return found;
     });
   }
-  /// Removes what was being imported or removed, unless somebody is writing to it; other intents are just cleared.
+  /// Removes what was being imported or removed, unless somebody is writing to it; what was receiving a stream goes
+  /// back to its base. Other intents are just cleared.
   Result<std::vector<Recovered>> recover() {
     return locked([&]() -> Result<std::vector<Recovered>> {
       std::vector<Recovered> done;
       for (auto at = state_->volumes.begin(); at != state_->volumes.end();) {
         const auto [name, volume] = *at++;
         if (volume->intent.empty() || volume->has_writer) continue;
-        const bool gone = volume->intent == "import" || volume->intent == "remove";
+        const auto receipt = volume->intent == "receive" ? volume->receipt : std::nullopt;
+        const auto* base = receipt && receipt->base ? volume->find(*receipt->base) : nullptr;
+        const bool gone = volume->intent == "import" || volume->intent == "remove" || (receipt && !receipt->base);
         done.push_back({name, (gone ? "removed, unfinished " : "finished ") + volume->intent});
-        volume->intent.clear();
+        if (base != nullptr) volume->go_back_to(*base);
+        static_cast<void>(set_intent(*volume, {}));
         if (gone) state_->volumes.erase(name);
       }
       return done;
@@ -264,7 +291,12 @@ class MemoryBackend {
   static std::chrono::sys_seconds now() {
     return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
   }
+  void take(Volume& volume, const SnapshotName& snapshot) {
+    volume.snapshots.push_back(
+        {{.name = snapshot, .size = volume.size, .ctime = now(), .id = ++state_->last_id}, volume.blocks});
+  }
   static Result<void> set_intent(Volume& volume, std::string intent) {
+    if (intent.empty()) volume.receipt.reset();
     volume.intent = std::move(intent);
     return {};
   }
@@ -279,13 +311,6 @@ class MemoryBackend {
     work.progress(volume.size.count, volume.size.count);
     return {};
   }
-  static detail::MemorySnapshot* find(Volume& volume, const SnapshotName& snapshot) {
-    for (detail::MemorySnapshot& s : volume.snapshots) {
-      if (s.info.name == snapshot) return &s;
-    }
-    return nullptr;
-  }
-
   template <class Verb>
   auto locked(Verb verb) const -> std::invoke_result_t<Verb> {
     const std::lock_guard lock{state_->mutex};
@@ -303,7 +328,7 @@ class MemoryBackend {
   auto on(const VolumeName& volume, const SnapshotName& snapshot, Verb verb) const
       -> std::invoke_result_t<Verb, Volume&, detail::MemorySnapshot&> {
     return on(volume, [&](Volume& v) -> std::invoke_result_t<Verb, Volume&, detail::MemorySnapshot&> {
-      detail::MemorySnapshot* found = find(v, snapshot);
+      detail::MemorySnapshot* found = v.find(snapshot);
       if (found == nullptr) return fail(Errc::not_found, "no snapshot '" + snapshot.str() + "'");
       return verb(v, *found);
     });
@@ -369,6 +394,6 @@ class MemoryBackend {
   std::shared_ptr<detail::MemoryState> state_;
 };
 
-static_assert(audited<MemoryBackend>);
+static_assert(audited<MemoryBackend> && IncrementBackend<MemoryBackend>);
 
 }  // namespace stowage::testing

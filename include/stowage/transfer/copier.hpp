@@ -56,7 +56,8 @@ class Copier {
         destination_{destination},
         options_{options},
         chunk_{chunk},
-        plan_{{source.size().count, chunk, source.block_size().count, std::max(chunk, most_hole / chunk * chunk)},
+        plan_{{source.size().count, chunk, source.block_size().count, std::max(chunk, most_hole / chunk * chunk),
+               options.only_extents},
               extents},
         limit_{options.rate_limit},
         granule_{std::min<std::uint64_t>(chunk, std::max<std::uint64_t>(zero_granule, destination.block_size().count))},
@@ -67,7 +68,8 @@ class Copier {
   Result<Copied> run() {
     if (!slots_) return fail(Errc::invalid_argument, "no memory for the buffers of a copy");
     const Clock::time_point begin = Clock::now();
-    state_.total = copied_.size = source_.size();
+    copied_.size = source_.size();
+    state_.total = Bytes{plan_.total()};
     while (!problem_ && (piece_ || (piece_ = plan_.next()) || busy_ > 0)) turn();
     if (!problem_) flush();
     if (!problem_ && options_.verify) verify();
@@ -79,8 +81,7 @@ class Copier {
 
  private:
   using Slot = CopySlot;
-  static constexpr std::uint64_t zero_granule = 64 * 1024;  // a smaller hole costs more requests than it saves bytes
-  static constexpr std::uint64_t most_hole = 32 << 20U;     // in one request, so that it is done before its deadline
+  static constexpr std::uint64_t most_hole = 32 << 20U;  // in one request, so that it is done before its deadline
   static constexpr std::uint64_t flush_token = ~std::uint64_t{0};
 
   void turn() {

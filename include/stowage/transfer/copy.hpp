@@ -18,7 +18,8 @@
 namespace stowage {
 
 /// Copies what `source` reads to `destination`. Both queues are idle and nobody else's, and are idle again afterwards.
-/// `extents`: where the source has data, as `MappedDevice::extents` tells it; empty: not known.
+/// `extents`: where the source has data, as `MappedDevice::extents` tells it; empty: not known. With `only_extents`
+/// they are all that is copied, in order, from block to block; see `TracksChanges`.
 ///
 /// The destination is as large as the source or larger; what lies behind the end of the source is left as it is, but
 /// for the rest of its last block, which becomes zeros. After an error the destination has some of the bytes.
@@ -38,6 +39,9 @@ template <IoQueue Source, IoQueue Destination>
   if (options.chunk < 512_B || options.chunk > 256_MiB) {
     return fail(Errc::invalid_argument,
                 "a chunk has 512 bytes to 256 MiB, not " + std::to_string(options.chunk.count) + " bytes");
+  }
+  if (options.only_extents && options.verify) {
+    return fail(Errc::invalid_argument, "only a copy of all can be verified");
   }
   const Bytes block{std::lcm(source.block_size().count, destination.block_size().count)};
   const std::uint64_t chunk = round_up(options.chunk, block).count;

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <stowage/io/extents.hpp>
@@ -30,13 +31,22 @@ class CopyPlan {
     std::uint64_t chunk;
     std::uint64_t block;  ///< of the source; divides the chunk
     std::uint64_t most_hole;
+    bool only_extents = false;  ///< and nothing between them
   };
 
   /// Without extents, all of it is data.
   CopyPlan(const Sizes& sizes, std::span<const Extent> extents) noexcept
       : sizes_{sizes}, extents_{extents}, unknown_{extents.empty()} {}
 
+  /// How many bytes all pieces have.
+  [[nodiscard]] std::uint64_t total() const noexcept {
+    if (!sizes_.only_extents) return sizes_.total;
+    return std::accumulate(extents_.begin(), extents_.end(), std::uint64_t{0},
+                           [](std::uint64_t sum, const Extent& extent) { return sum + extent.length.count; });
+  }
+
   std::optional<CopyPiece> next() noexcept {
+    if (sizes_.only_extents) return next_of_extents();
     if (at_ == sizes_.total) return std::nullopt;
     const std::uint64_t begin = at_;
     const std::uint64_t chunk_end = std::min(begin / sizes_.chunk * sizes_.chunk + sizes_.chunk, sizes_.total);
@@ -55,6 +65,16 @@ class CopyPlan {
   }
 
  private:
+  std::optional<CopyPiece> next_of_extents() noexcept {
+    while (!extents_.empty() && end_of(extents_.front()) <= at_) extents_ = extents_.subspan(1);
+    if (extents_.empty()) return std::nullopt;
+    const Extent& extent = extents_.front();
+    const std::uint64_t begin = std::max(at_, extent.offset.count);
+    const std::uint64_t limit =
+        extent.allocated ? begin / sizes_.chunk * sizes_.chunk + sizes_.chunk : begin + sizes_.most_hole;
+    at_ = std::min(end_of(extent), limit);
+    return CopyPiece{begin, at_ - begin, begin, extent.allocated ? at_ : begin};
+  }
   /// Where the first data at or behind `at` are.
   std::uint64_t data_from(std::uint64_t at) noexcept {
     while (!extents_.empty() && (!extents_.front().allocated || end_of(extents_.front()) <= at)) {

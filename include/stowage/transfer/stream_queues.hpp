@@ -83,6 +83,8 @@ class StreamRequests {
   }
   [[nodiscard]] bool has_turn() const noexcept { return next() != waiting_.end(); }
   [[nodiscard]] std::uint64_t at() const noexcept { return at_; }
+  /// What lies before is not asked for.
+  void skip_to(std::uint64_t offset) noexcept { at_ = offset; }
 
  private:
   struct Waiting {
@@ -111,10 +113,11 @@ class SinkQueue : public StreamRequests {
   [[nodiscard]] Result<std::size_t> reap(std::span<IoCompletion> out) {
     blocked_ = false;
     return StreamRequests::reap(out, [&](const IoRequest& request, std::uint64_t length) -> Result<bool> {
-      for (; done_ < length; done_ += last_) {
-        if (auto put = write_some(rest_of(request, length)); !put) return fail(std::move(put.error()));
-        blocked_ = last_ == 0;
-        if (blocked_) return false;
+      while (done_ < length) {
+        const auto some = put(rest_of(request, length));
+        if (!some) return fail(some.error());
+        if (*some == 0) return false;
+        done_ += *some;
       }
       done_ = 0;
       return true;
@@ -126,6 +129,18 @@ class SinkQueue : public StreamRequests {
       if (blocked_) return {.fd = sink_->fd(), .events = POLLOUT};
     }
     return {.tick = std::chrono::milliseconds{0}};
+  }
+
+ protected:
+  /// Writes the begin of `data`, and says how much that was. None: `ready` tells when there is room.
+  Result<std::size_t> put(std::span<const std::byte> data) {
+    if constexpr (waits) {
+      auto some = sink_->write_some(data);
+      blocked_ = some && *some == 0;
+      return some;
+    } else {
+      return sink_->write(data).map([&] { return data.size(); });
+    }
   }
 
  private:
@@ -151,18 +166,9 @@ class SinkQueue : public StreamRequests {
     }
     return {};
   }
-  Result<void> write_some(std::span<const std::byte> data) {
-    if constexpr (waits) {
-      return sink_->write_some(data).map([&](std::size_t put) { last_ = put; });
-    } else {
-      last_ = data.size();
-      return sink_->write(data);
-    }
-  }
 
   Sink* sink_;
   std::uint64_t done_ = 0;  // of the request whose turn it is
-  std::uint64_t last_ = 0;  // of these, in one write
   bool blocked_ = false;
 };
 

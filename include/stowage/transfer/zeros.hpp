@@ -8,6 +8,9 @@
 
 namespace stowage::detail {
 
+/// A smaller hole costs more requests than it saves bytes.
+inline constexpr std::size_t zero_granule = 64 * 1024;
+
 inline bool is_zero(std::span<const std::byte> data) noexcept {
   // Compares the range with itself, one byte on: as fast as memcmp is.
   return data.empty() || (data[0] == std::byte{} && std::memcmp(data.data(), data.data() + 1, data.size() - 1) == 0);

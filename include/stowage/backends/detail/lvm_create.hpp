@@ -79,8 +79,10 @@ Result<void> lvm_create(const LvmTools<Runner>& tools, const VolumeName& volume,
 }
 
 /// A read-only snapshot, of a volume that may be open. One that is active needs no question: the kernel knows it.
+/// `tags`: besides those that every snapshot has.
 template <CommandRunner Runner>
-Result<void> lvm_take_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot) {
+Result<void> lvm_take_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
+                               const std::vector<std::string>& tags = {}) {
   const std::string lv = lvm_snapshot_lv(volume.str(), snapshot.str());
   if (auto good = lvm_check_length(lv); !good) return good;
   const auto lock = lvm_lock(tools, volume);
@@ -90,11 +92,18 @@ Result<void> lvm_take_snapshot(const LvmTools<Runner>& tools, const VolumeName& 
   }
   const auto now =
       std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
-  return tools
-      .change("lvcreate",
-              {"-s", "-n", lv, "-pr", "-ky", "--addtag", lvm_tag(lvm_of_tag, volume.str()), "--addtag",
-               lvm_tag(lvm_at_tag, std::to_string(now.count())), tools.spec(volume.str())},
-              "taking snapshot '" + tools.spec(lv) + "'")
+  std::vector<std::string> arguments{"-s",
+                                     "-n",
+                                     lv,
+                                     "-pr",
+                                     "-ky",
+                                     "--addtag",
+                                     lvm_tag(lvm_of_tag, volume.str()),
+                                     "--addtag",
+                                     lvm_tag(lvm_at_tag, std::to_string(now.count()))};
+  for (const std::string& tag : tags) arguments.insert(arguments.end(), {"--addtag", tag});
+  arguments.push_back(tools.spec(volume.str()));
+  return tools.change("lvcreate", std::move(arguments), "taking snapshot '" + tools.spec(lv) + "'")
       .map_error([&](Error&& error) { return lvm_with_numbers(tools, std::move(error)); });
 }
 
@@ -157,8 +166,11 @@ template <CommandRunner Runner>
 Result<Bytes> lvm_resize(const LvmTools<Runner>& tools, const VolumeName& volume, Bytes size) {
   const auto found = lvm_find(tools, volume);
   if (!found) return fail(found.error());
-  // A rollback that waits would give it the size of the snapshot.
-  if (auto rests = lvm_at_rest(found->view, volume.str()); !rests) return fail(std::move(rests.error()));
+  // A rollback that waits would give it the size of the snapshot. (What receives a stream grows on the way.)
+  const auto intent = lvm_intent_of(found->view, volume.str());
+  if (auto rests = lvm_at_rest(found->view, volume.str()); !rests && intent->verb != "receive") {
+    return fail(std::move(rests.error()));
+  }
   const Bytes now = found->lv->size;
   const Bytes wanted = round_up(size, found->lv->extent);
   if (wanted < now) {

@@ -13,7 +13,7 @@
 namespace stowage::detail {
 
 struct LvmIntent {
-  std::string verb;    ///< rollback, import, remove, template, rename
+  std::string verb;    ///< rollback, import, remove, template, rename, receive
   std::string volume;  ///< that it is about; of a rollback it may be missing just now
 };
 

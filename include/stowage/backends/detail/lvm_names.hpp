@@ -33,7 +33,8 @@ inline constexpr std::string_view lvm_replaces_tag = "stowage.replaces=";
 /// On a volume that we made: what LVM calls its descendants are all snapshots that there are of it. LVM would not know
 /// them all behind a merge, so it goes before that. (pvesm's rollback makes a new volume, without it.)
 inline constexpr std::string_view lvm_lineage_tag = "stowage.lineage";
-/// On a volume: `import`, `remove`, `template`, or `rename/<old>/<new>`. On a pool: `metadata-snapshot`.
+/// On a volume: `import`, `remove`, `template`, `rename/<old>/<new>`, or `receive/<receipt>` (receipt_text.hpp). On a
+/// pool: `metadata-snapshot`.
 inline constexpr std::string_view lvm_intent_tag = "stowage.intent=";
 
 inline std::string lvm_tag(std::string_view key, std::string_view value) { return std::string{key}.append(value); }

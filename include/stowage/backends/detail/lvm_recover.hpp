@@ -26,6 +26,17 @@ Result<std::string> lvm_finish(const LvmTools<Runner>& tools, const LvmView& vie
     return lvm_remove_locked(tools, *VolumeName::parse(volume), {.snapshots = true, .trash = false}, {})
         .map(said(text));
   }
+  if (verb == "receive") {
+    const auto receipt = lvm_receipt_of(*lv);
+    if (!receipt) return fail(receipt.error());
+    const auto name = VolumeName::parse(volume);
+    if (!(*receipt)->base) {
+      return lvm_remove_locked(tools, *name, {.snapshots = true, .trash = false}, {})
+          .map(said("removed what a stream had made in part"));
+    }
+    return lvm_roll_back_locked(tools, *name, *(*receipt)->base, {}, LvmWhenOpen::refuse)
+        .map(said("rolled back to snapshot '" + (*receipt)->base->str() + "', as a stream had not come to its end"));
+  }
   if (verb == "template") {
     const std::string to = template_name(*VolumeName::parse(volume)).str();
     return lvm_finish_template(tools, volume, to).map(said("made it the template '" + to + "'"));

@@ -14,6 +14,7 @@
 
 #include <stowage/backends/detail/lvm_create.hpp>
 #include <stowage/backends/detail/lvm_intent.hpp>
+#include <stowage/backends/detail/lvm_receipt.hpp>
 #include <stowage/backends/detail/lvm_use.hpp>
 #include <string>
 #include <utility>
@@ -125,7 +126,8 @@ Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot,
   const std::string aside = lvm_snapshot_lv(volume, name, lvm_aside_prefix);
   auto copied =
       lvm_copy_aside(tools, snapshot, aside, {"-pr", "-ky"},
-                     {lvm_tag(lvm_of_tag, volume), lvm_tag(lvm_at_tag, std::to_string(LvmView::taken_at(snapshot)))});
+                     {lvm_tag(lvm_of_tag, volume), lvm_tag(lvm_at_tag, std::to_string(LvmView::taken_at(snapshot))),
+                      lvm_tag(lvm_content_tag, lvm_content(snapshot))});
   if (!copied) return copied;
   auto merged =
       tools.change("lvconvert", {"--merge", tools.spec(snapshot.name)}, "merging '" + tools.spec(snapshot.name) + "'");
@@ -161,11 +163,10 @@ Result<void> lvm_exchange(const LvmTools<Runner>& tools, const LvmView& view, co
   return lvm_end_exchange(tools, view, volume.name, copy);
 }
 
+/// For who has the volume's lock.
 template <CommandRunner Runner>
-Result<void> lvm_roll_back(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
-                           const Work& work, LvmWhenOpen when_open) {
-  const auto lock = lvm_lock(tools, volume);
-  if (!lock) return fail(lock.error());
+Result<void> lvm_roll_back_locked(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
+                                  const Work& work, LvmWhenOpen when_open) {
   auto view = lvm_view(tools);
   if (!view) return fail(view.error());
   auto free = lvm_free(tools, *view, volume.str());
@@ -178,15 +179,26 @@ Result<void> lvm_roll_back(const LvmTools<Runner>& tools, const VolumeName& volu
   if (auto closed = lvm_free(tools, *view, (*source)->name); !closed) return closed;
   if (auto room = lvm_admit(tools, (*source)->size); !room) return room;
   if (work.stop.stop_requested()) return fail(Errc::cancelled, "rolling back: stopped before anything was changed");
+  const bool received = (*lv)->tag(lvm_intent_tag).has_value();
+  if (auto left = lvm_void_receipt(tools, **lv, snapshot); !left) return left;
   if ((*source)->origin == volume.str()) {
-    return lvm_end_lineage(tools, **lv).and_then([&] {
+    auto merged = lvm_end_lineage(tools, **lv).and_then([&] {
       return lvm_merge(tools, **source, volume.str(), snapshot.str(), when_open);
     });
+    return merged && received ? lvm_drop_receipt(tools, volume) : merged;
   }
   if (!free) {
     return fail(Error{free.error()}.advise("after the rollback to another snapshot LVM cannot do this one later"));
   }
   return lvm_exchange(tools, *view, **source, **lv, snapshot.str());
+}
+
+template <CommandRunner Runner>
+Result<void> lvm_roll_back(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
+                           const Work& work, LvmWhenOpen when_open) {
+  const auto lock = lvm_lock(tools, volume);
+  if (!lock) return fail(lock.error());
+  return lvm_roll_back_locked(tools, volume, snapshot, work, when_open);
 }
 
 /// An activation is also what a rollback waits for.

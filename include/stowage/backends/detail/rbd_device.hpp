@@ -115,6 +115,13 @@ class RbdDevice {
     return detail::rbd_extents(image_.get(), size_, spec_);
   }
 
+  /// What may differ from a snapshot, see `TracksChanges`. What was written since it was opened is in it, if it was
+  /// flushed.
+  [[nodiscard]] Result<std::vector<Extent>> changes_since(const SnapshotName& snapshot) const {
+    if (!image_) return closed();
+    return detail::rbd_changes(image_.get(), size_, snapshot.str(), spec_);
+  }
+
   /// The image of librbd. Null once it is closed.
   [[nodiscard]] ::rbd_image_t native() const noexcept { return image_.get(); }
 
@@ -159,7 +166,7 @@ class RbdDevice {
   bool writable_ = false;
 };
 
-static_assert(QueuedDevice<RbdDevice>);
+static_assert(QueuedDevice<RbdDevice> && MappedDevice<RbdDevice> && TracksChanges<RbdDevice>);
 
 namespace detail {
 

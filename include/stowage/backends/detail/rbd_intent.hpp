@@ -19,7 +19,7 @@ inline constexpr std::string_view rbd_intent_omap_key = "metadata_stowage.intent
 /// The snapshot that clones of a template are made of.
 inline constexpr std::string_view rbd_base_snapshot = "__base__";
 
-/// `rollback SNAPSHOT`, `remove`, `import` or `template NEW-NAME`.
+/// `rollback SNAPSHOT`, `remove`, `import`, `template NEW-NAME` or `receive RECEIPT` (receipt_text.hpp).
 struct RbdIntent {
   std::string verb;
   std::string object;

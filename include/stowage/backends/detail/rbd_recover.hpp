@@ -7,6 +7,7 @@
 #include <stowage/backends/detail/rbd_listing.hpp>
 #include <stowage/backends/detail/rbd_remove.hpp>
 #include <stowage/backends/detail/rbd_snapshots.hpp>
+#include <stowage/backends/detail/receipt_text.hpp>
 #include <stowage/volume.hpp>
 #include <string>
 #include <utility>
@@ -53,6 +54,15 @@ inline Result<std::string> rbd_finish(const RbdPoolPtr& pool, const VolumeName& 
   }
   if (intent.verb == "import") return rbd_remove_image(pool, volume, everything, {}).map(said("removed a half import"));
   if (intent.verb == "remove") return rbd_remove_image(pool, volume, everything, {}).map(said("finished its removal"));
+  if (intent.verb == "receive") {
+    const auto receipt = parse_receipt(intent.object);
+    if (!receipt) return fail(receipt.error());
+    if (!receipt->base) {
+      return rbd_remove_image(pool, volume, everything, {}).map(said("removed what a stream had made in part"));
+    }
+    return rbd_roll_back(pool, volume, *receipt->base, {})
+        .map(said("rolled back to snapshot '" + receipt->base->str() + "', as a stream had not come to its end"));
+  }
   if (intent.verb == "template") {
     return rbd_run(pool, "making a template", {},
                    [pool, from = volume.str(), to = intent.object](RbdProgress&) -> Result<void> {

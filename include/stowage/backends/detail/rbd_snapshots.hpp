@@ -5,6 +5,7 @@
 #include <stowage/backends/detail/rbd_change.hpp>
 #include <stowage/backends/detail/rbd_image.hpp>
 #include <stowage/backends/detail/rbd_intent.hpp>
+#include <stowage/backends/detail/rbd_receipt.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
 #include <string>
 #include <vector>
@@ -90,7 +91,10 @@ inline Result<void> rbd_remove_one_snapshot(const RbdPoolPtr& pool, const Volume
                    auto image = rbd_edit_beside(*pool, name, progress);
                    if (!image) return fail(std::move(image.error()));
                    if (auto unused = rbd_free_of_clones(*pool, image->get(), name, snapshot); !unused) return unused;
-                   return rbd_drop_snapshot(image->get(), snapshot);
+                   const auto identity = rbd_identity_key(image->get(), snapshot);
+                   return rbd_drop_snapshot(image->get(), snapshot).map([&] {
+                     if (identity) rbd_forget_identity(image->get(), *identity);
+                   });
                  });
 }
 

@@ -9,11 +9,13 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <random>
 #include <span>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/ids.hpp>
 #include <stowage/io/device.hpp>
+#include <stowage/io/extents.hpp>
 #include <stowage/testing/detail/sparse_blocks.hpp>
 #include <stowage/testing/serial_queue.hpp>
 #include <stowage/volume.hpp>
@@ -27,6 +29,7 @@ namespace stowage::testing::detail {
 struct MemorySnapshot {
   SnapshotInfo info;
   SparseBlocks blocks;
+  std::string identity{};  // of its content: given by a stream
 };
 
 struct MemoryOrigin {
@@ -43,8 +46,20 @@ struct MemoryVolume {
   std::optional<MemoryOrigin> origin{};
   std::chrono::sys_seconds ctime{};
   std::string intent{};
+  std::optional<Receipt> receipt{};
   bool is_base = false;
   bool has_writer = false;
+
+  [[nodiscard]] MemorySnapshot* find(const SnapshotName& snapshot) {
+    for (MemorySnapshot& s : snapshots) {
+      if (s.info.name == snapshot) return &s;
+    }
+    return nullptr;
+  }
+  void go_back_to(const MemorySnapshot& snapshot) {
+    size = snapshot.info.size;
+    blocks = snapshot.blocks;
+  }
 };
 
 struct MemoryState {
@@ -54,6 +69,7 @@ struct MemoryState {
   ChunkCount chunks = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::map<std::string, std::shared_ptr<MemoryVolume>> volumes{};
   std::uint64_t last_id = 0;
+  std::uint64_t number = std::random_device{}();  // tells this storage from all others
   std::optional<Errc> planned_failure{};
   unsigned calls_before_failure = 0;
   bool offline = false;
@@ -117,6 +133,16 @@ class MemoryDevice {
     return flushed;
   }
 
+  /// What may differ from a snapshot, in chunks of 64 KiB; see `TracksChanges`.
+  [[nodiscard]] Result<std::vector<Extent>> changes_since(const SnapshotName& snapshot) const {
+    if (!open_) return fail(Errc::wrong_state, "the volume is closed");
+    const std::lock_guard lock{open_->state->mutex};
+    if (auto good = open_->state->planned(); !good) return fail(std::move(good.error()));
+    const detail::MemorySnapshot* before = open_->volume->find(snapshot);
+    if (before == nullptr) return fail(Errc::not_found, "no snapshot '" + snapshot.str() + "'");
+    return (open_->snapshot ? *open_->snapshot : open_->volume->blocks).changes_since(before->blocks, size_);
+  }
+
   /// The volume stays open as long as its queues.
   [[nodiscard]] Result<SerialQueue<MemoryDevice>> queue(std::size_t depth) const {
     if (!open_) return fail(Errc::wrong_state, "the volume is closed");
@@ -168,6 +194,6 @@ class MemoryDevice {
 
 using MemoryQueue = SerialQueue<MemoryDevice>;
 
-static_assert(QueuedDevice<MemoryDevice>);
+static_assert(QueuedDevice<MemoryDevice> && TracksChanges<MemoryDevice>);
 
 }  // namespace stowage::testing

@@ -11,7 +11,9 @@
 #include <memory>
 #include <span>
 #include <stowage/core/bytes.hpp>
+#include <stowage/io/extents.hpp>
 #include <utility>
+#include <vector>
 
 namespace stowage::testing::detail {
 
@@ -73,6 +75,28 @@ class SparseBlocks {
       if (chunk == chunks_.end() || chunk->second.use_count() > 1) ++chunks;
     }
     return chunks * chunk_size;
+  }
+
+  /// Which chunks of the first `size` bytes are not those of `before`, and whether there is anything in them.
+  [[nodiscard]] std::vector<Extent> changes_since(const SparseBlocks& before, Bytes size) const {
+    std::vector<Extent> changes;
+    const auto add = [&](std::uint64_t number, bool allocated) {
+      const Bytes begin{number * chunk_size};
+      stowage::detail::append_extent(changes, begin, std::min(begin + Bytes{chunk_size}, size), allocated);
+    };
+    auto now = chunks_.begin();
+    auto then = before.chunks_.begin();
+    while (now != chunks_.end() || then != before.chunks_.end()) {
+      if (then == before.chunks_.end() || (now != chunks_.end() && now->first < then->first)) {
+        add(now++->first, true);
+      } else if (now == chunks_.end() || then->first < now->first) {
+        add(then++->first, false);
+      } else {
+        if (now->second != then->second) add(now->first, true);
+        ++now, ++then;
+      }
+    }
+    return changes;
   }
 
   /// What this volume refers to, also what it shares.

@@ -1,0 +1,93 @@
+#pragma once
+// What an image tells of the streams that it is received from and sent as: how far one has come, and which content its
+// snapshots have.
+
+#include <rados/librados.h>
+#include <rbd/librbd.h>
+#include <array>
+#include <cerrno>
+#include <cstdint>
+#include <optional>
+#include <stowage/backends/detail/rbd_image.hpp>
+#include <stowage/backends/detail/rbd_intent.hpp>
+#include <stowage/backends/detail/receipt_text.hpp>
+#include <string>
+
+namespace stowage::detail {
+
+/// Under which the image's metadata have the identity of a snapshot's content. Clones and copies get the metadata of
+/// their origin, so it names the image as well.
+struct RbdIdentityKey {
+  std::string image;
+  std::uint64_t snapshot = 0;
+
+  [[nodiscard]] std::string str() const { return "stowage.snapshot." + image + "." + std::to_string(snapshot); }
+};
+
+inline Result<RbdIdentityKey> rbd_identity_key(::rbd_image_t image, const std::string& snapshot) {
+  std::array<char, 256> id{};
+  RbdIdentityKey key;
+  if (const int code = ::rbd_get_id(image, id.data(), id.size()); code < 0) {
+    return fail(rbd_error(code, "asking for the image's id"));
+  }
+  key.image = id.data();
+  const int code = ::rbd_snap_get_id(image, snapshot.c_str(), &key.snapshot);
+  if (code == -ENOENT) return fail(Errc::not_found, "no snapshot '" + snapshot + "'", native_errno(code));
+  if (code < 0) return fail(rbd_error(code, "asking for the id of snapshot '" + snapshot + "'"));
+  return key;
+}
+
+/// What a stream has said of the snapshot's content, if it came with one.
+inline Result<std::optional<std::string>> rbd_given_identity(::rbd_image_t image, const RbdIdentityKey& key) {
+  std::array<char, 512> text{};
+  std::size_t size = text.size();
+  const int code = ::rbd_metadata_get(image, key.str().c_str(), text.data(), &size);
+  if (code == -ENOENT) return std::nullopt;
+  if (code < 0) return fail(rbd_error(code, "asking which content a snapshot has"));
+  return std::string{text.data()};
+}
+
+/// Its snapshot is gone. A key that stays does no harm: ids are not given twice. It is only looked for first because a
+/// change of metadata takes the image's lock from whoever has it.
+inline void rbd_forget_identity(::rbd_image_t image, const RbdIdentityKey& key) {
+  const auto given = rbd_given_identity(image, key);
+  if (given && *given) static_cast<void>(::rbd_metadata_remove(image, key.str().c_str()));
+}
+
+inline Result<std::string> rbd_snapshot_identity(const RbdPool& pool, const VolumeName& volume,
+                                                 const SnapshotName& snapshot) {
+  auto image = rbd_look(pool, volume.str());
+  if (!image) return fail(std::move(image.error()));
+  const auto key = rbd_identity_key(image->get(), snapshot.str());
+  if (!key) return fail(key.error());
+  auto given = rbd_given_identity(image->get(), *key);
+  if (!given) return fail(std::move(given.error()));
+  if (*given) return **std::move(given);
+  return pool.cluster->fsid().map([&](const std::string& fsid) {
+    return "rbd-" + fsid + "-" + std::to_string(::rados_ioctx_get_id(pool.io.get())) + "-" + key->image + "-" +
+           std::to_string(key->snapshot);
+  });
+}
+
+inline Result<std::optional<Receipt>> rbd_receipt(const RbdPool& pool, const VolumeName& volume) {
+  auto image = rbd_look(pool, volume.str());
+  if (!image) return fail(std::move(image.error()));
+  const auto intent = rbd_intent(image->get());
+  if (!intent) return fail(intent.error());
+  if (!*intent || (*intent)->verb != "receive") return std::nullopt;
+  return parse_receipt((*intent)->object).map([](Receipt receipt) { return std::optional{std::move(receipt)}; });
+}
+
+/// Each step may have been done before.
+inline Result<void> rbd_end_receipt(::rbd_image_t image, const SnapshotName& snapshot, const std::string& identity) {
+  const int made = ::rbd_snap_create(image, snapshot.str().c_str());
+  if (made < 0 && made != -EEXIST) return rbd_changed(made, "taking snapshot '" + snapshot.str() + "'");
+  const auto key = rbd_identity_key(image, snapshot.str());
+  if (!key) return fail(key.error());
+  auto given = rbd_changed(::rbd_metadata_set(image, key->str().c_str(), identity.c_str()),
+                           "writing which content snapshot '" + snapshot.str() + "' has");
+  if (!given) return given;
+  return rbd_clear_intent(image);
+}
+
+}  // namespace stowage::detail
