@@ -552,8 +552,8 @@ TEST_CASE("what is open is in use, and nothing is tried") {
   Bed bed{lvs_pool() + lvs_volume("vm-7-x", {{"lv_attr", "Vwi-aotz--"}}) +
           lvs_volume("snap_vm-7-x_s1", {{"origin", "vm-7-x"}})};
   refused(bed.storage().rollback(volume, s1), Errc::in_use);
-  refused(storage.deactivate(volume), Errc::in_use);
-  refused(storage.deactivate(), Errc::in_use);
+  refused(bed.storage().deactivate(volume), Errc::in_use);
+  refused(bed.storage().deactivate(), Errc::in_use);
   CHECK(bed.changes().empty());
 }
 
