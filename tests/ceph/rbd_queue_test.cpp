@@ -6,7 +6,9 @@
 #include <stowage/storage.hpp>
 
 #include <rbd/librbd.h>
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <future>
@@ -246,4 +248,35 @@ TEST_CASE("an OSD that stays away fails the requests at their deadline, and a qu
   queue = must(device.queue(8));
   model.storm(*queue, {.requests = 200, .errors_allowed = true});
   model.verify_through(*queue);
+}
+
+TEST_CASE("large writes keep their deadline with an OSD that hangs, also where the conf wants them not to be copied") {
+  RbdLab lab{Server::own_cluster("hung"), RbdLab::Where::whole_pool};
+  lab.options.timeout = 2s;
+  lab.priv.write("hung.conf",
+                 testing::shell("cat " + lab.options.ceph_conf) + "\n[client]\nrbd_disable_zero_copy_writes = false\n");
+  lab.options.ceph_conf = lab.priv.file("hung.conf");
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = guest, .size = 64_MiB}));
+  auto device = must(storage.open_volume(volume, Access::read_write));
+  constexpr std::size_t count = 16;
+  auto queue = must(device.queue(count));
+  const PageBuffer memory{2 << 20U};
+  const ::iovec buffer = memory.iov(0, 2 << 20U);
+  REQUIRE(perform(queue, write_request(0_B, {&buffer, 1})) == 2 << 20);
+
+  lab.server().command("kill", "osd.0 STOP");
+  for (std::size_t i = 0; i < count; ++i) {
+    REQUIRE(queue.submit(write_request(Bytes{i << 21U}, {&buffer, 1})) == Submitted::yes);
+  }
+  std::array<IoCompletion, count> done{};
+  const auto until = std::chrono::steady_clock::now() + 6s;
+  std::size_t failed = 0;
+  while (queue.in_flight() > 0 && std::chrono::steady_clock::now() < until) {
+    const std::size_t more = wait(queue, done, 100ms).value_or(0);
+    failed += static_cast<std::size_t>(
+        std::count_if(done.begin(), done.begin() + more, [](const auto& one) { return one.result == -ETIMEDOUT; }));
+  }
+  CHECK(failed == count);
+  lab.server().command("kill", "osd.0 CONT");
 }

@@ -14,6 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "support/pipes.hpp"
+
 using namespace stowage;
 using detail::SinkQueue;
 using detail::SourceQueue;
@@ -122,10 +124,7 @@ TEST_CASE("a sink that fails ends the stream, and one that is called off gives e
 }
 
 TEST_CASE("a pipe that nobody reads does not block its queue, and goes on when somebody does") {
-  int ends[2];
-  REQUIRE(::pipe(ends) == 0);
-  const Fd out{ends[0]};
-  const Fd into{ends[1]};
+  const auto [out, into] = stowage::testing::pipe_ends(GENERATE(false, true));
   FdSink sink{into.get()};
   SinkQueue queue{sink, Bytes{300'000}, 2};
   Part text{IoOp::write, 0, std::string(200'000, 'a')};

@@ -12,8 +12,11 @@
 #include <string>
 #include <thread>
 
+#include "support/pipes.hpp"
+
 using namespace stowage;
 using stowage::testing::MemoryBackend;
+using stowage::testing::pipe_ends;
 
 namespace {
 
@@ -331,13 +334,10 @@ TEST_CASE("stream: through a pipe, larger than the pipe", "[transfer]") {
   Lab lab;
   Given in{noise(3'000'000), 1 << 20};
   REQUIRE(import_volume(lab.storage, volume_name("vm-1-disk-0"), in, {.format = StreamFormat::raw}));
-  int ends[2];
-  REQUIRE(::pipe(ends) == 0);
-  Fd out{ends[0]};
-  Fd into{ends[1]};
+  auto [out, into] = pipe_ends(GENERATE(false, true));
   Lab other;
-  std::thread reader{[&] {
-    FdSource source{out.get()};
+  std::thread reader{[&, from = out.get()] {
+    FdSource source{from};
     CHECK(import_volume(other.storage, volume_name("vm-1-disk-0"), source));
   }};
   FdSink sink{into.get()};
@@ -348,10 +348,8 @@ TEST_CASE("stream: through a pipe, larger than the pipe", "[transfer]") {
 }
 
 TEST_CASE("stream: a reader that goes away is an error, not the end of the program", "[transfer]") {
-  int ends[2];
-  REQUIRE(::pipe(ends) == 0);
-  const Fd into{ends[1]};
-  { const Fd out{ends[0]}; }
+  auto [out, into] = pipe_ends(GENERATE(false, true));
+  out.reset();
   FdSink sink{into.get()};
   const auto sent = sink.write(noise(100'000));
   REQUIRE_FALSE(sent);
@@ -384,11 +382,10 @@ TEST_CASE("stream: a silent pipe, full or empty, can be stopped", "[transfer]") 
 
 TEST_CASE("stream: whoever writes to a pipe can be stopped, whatever its reader has left in it", "[transfer]") {
   std::mt19937 random{11};
-  for (int round = 0; round < 50; ++round) {
-    int ends[2];
-    REQUIRE(::pipe(ends) == 0);
-    const Fd out{ends[0]};
-    const Fd into{ends[1]};
+  for (int round = 0; round < 100; ++round) {
+    const auto ends = pipe_ends(round % 2 == 1);
+    const Fd& out = ends.out;
+    const Fd& into = ends.into;
     const Data sent = noise(20'000 + random() % 200'000);
     std::stop_source stop;
     std::jthread writer{[&] {

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
@@ -93,8 +94,7 @@ class FdSink {
  public:
   explicit FdSink(int fd, std::stop_token stop = {}) : fd_{fd}, stop_{std::move(stop)} {
     struct ::stat about {};
-    // Only so much is sure not to block when a pipe says that it is ready: its pages may each be filled in part.
-    if (::fstat(fd, &about) != 0 || (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode))) piece_ = PIPE_BUF;
+    if (::fstat(fd, &about) == 0 && (S_ISREG(about.st_mode) || S_ISBLK(about.st_mode))) way_ = Way::whole;
   }
 
   /// Errors: no_space, permission_denied, cancelled; backend_failed, also when nobody reads the pipe any more.
@@ -107,23 +107,42 @@ class FdSink {
     }
     return {};
   }
-  /// As much as goes without waiting; zero, when that is nothing: wait until `fd` can be written to. Errors: as
-  /// `write`.
+  /// As much as goes without waiting; when that is not all, wait until `fd` can be written to. Errors: as `write`.
   Result<std::size_t> write_some(std::span<const std::byte> data) {
     const detail::NoSigpipe quiet;
-    ::pollfd poll{fd_, POLLOUT, 0};
-    if (::poll(&poll, 1, 0) <= 0) return 0;
-    const ::ssize_t put = ::write(fd_, data.data(), std::min(data.size(), piece_));
-    if (put >= 0) return static_cast<std::size_t>(put);
-    if (errno == EINTR || errno == EAGAIN) return 0;
-    if (errno == EPIPE) return fail(Errc::backend_failed, "the reader of the stream has gone", native_errno(EPIPE));
-    return fail(detail::stream_error("writing the stream", errno));
+    for (std::size_t put = 0;;) {
+      const ::ssize_t more = put < data.size() ? write_once(data.subspan(put)) : 0;
+      if (more > 0) put += static_cast<std::size_t>(more);
+      if (more > 0) continue;
+      if (more == 0 || errno == EINTR || errno == EAGAIN || put > 0) return put;
+      if (errno == EPIPE) return fail(Errc::backend_failed, "the reader of the stream has gone", native_errno(EPIPE));
+      return fail(detail::stream_error("writing the stream", errno));
+    }
   }
   [[nodiscard]] int fd() const noexcept { return fd_; }
 
  private:
+  /// `whole`: files and disks take all. Pipes and sockets are asked not to block, which they know from Linux 6.4 on;
+  /// others get a page whenever they are ready: so much is sure not to block, however the pages of a pipe are filled.
+  enum class Way : std::uint8_t { whole, without_waiting, page };
+
+  /// As write(2), but zero for what would have to wait.
+  ::ssize_t write_once(std::span<const std::byte> data) noexcept {
+    constexpr std::size_t most = std::size_t{1} << 30U;
+    if (way_ == Way::whole) return ::write(fd_, data.data(), std::min(data.size(), most));
+    if (way_ == Way::without_waiting) {
+      const ::iovec all{const_cast<std::byte*>(data.data()), std::min(data.size(), most)};  // NOLINT: it is only read
+      const ::ssize_t put = ::pwritev2(fd_, &all, 1, -1, RWF_NOWAIT);
+      if (put >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS)) return put;
+      way_ = Way::page;
+    }
+    ::pollfd poll{fd_, POLLOUT, 0};
+    if (::poll(&poll, 1, 0) <= 0) return 0;
+    return ::write(fd_, data.data(), std::min<std::size_t>(data.size(), PIPE_BUF));
+  }
+
   int fd_;
-  std::size_t piece_ = std::size_t{1} << 30U;
+  Way way_ = Way::without_waiting;
   std::stop_token stop_;
 };
 

@@ -116,8 +116,8 @@ class SinkQueue : public StreamRequests {
       while (done_ < length) {
         const auto some = put(rest_of(request, length));
         if (!some) return fail(some.error());
-        if (*some == 0) return false;
         done_ += *some;
+        if (blocked_) return false;
       }
       done_ = 0;
       return true;
@@ -132,11 +132,11 @@ class SinkQueue : public StreamRequests {
   }
 
  protected:
-  /// Writes the begin of `data`, and says how much that was. None: `ready` tells when there is room.
+  /// Writes the begin of `data`, and says how much that was. When it was not all, `ready` tells when there is room.
   Result<std::size_t> put(std::span<const std::byte> data) {
     if constexpr (waits) {
       auto some = sink_->write_some(data);
-      blocked_ = some && *some == 0;
+      blocked_ = some && *some < data.size();
       return some;
     } else {
       return sink_->write(data).map([&] { return data.size(); });

@@ -75,7 +75,7 @@ class IscsiLane {
     if (too_busy() && now < probe_.when) return false;
     if (now - verified_ < trust) return true;
     probe_.set(lun_.disk.wire, identity_page).into(answer_);
-    session_->submit(probe_);
+    session_->submit(probe_, now);
     if (probe_.state != IscsiCommand::State::in_flight) lost(now);
     return false;
   }
@@ -83,7 +83,7 @@ class IscsiLane {
   /// Pre: `takes_commands`. False: the session was lost, and the command was not sent.
   bool send(IscsiCommand& command, Clock::time_point now) {
     command.lun = lun_.disk.wire;
-    session_->submit(command);
+    session_->submit(command, now);
     if (command.state == IscsiCommand::State::in_flight) {
       ++in_flight_;
       return true;

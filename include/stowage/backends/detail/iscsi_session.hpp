@@ -87,8 +87,9 @@ class IscsiSession : public IscsiLink {
         });
   }
 
-  /// Queues a command for `service` to send. If the session is lost on the way, it is not `in_flight` afterwards.
-  void submit(IscsiCommand& command) {
+  /// Queues a command for `service` to send; its time begins `now`, as a clock costs something when it is read for
+  /// each. If the session is lost on the way, it is not `in_flight` afterwards.
+  void submit(IscsiCommand& command, Clock::time_point now = Clock::now()) {
     using Direction = IscsiCommand::Direction;
     const auto length = static_cast<int>(command.data.iov_len);
     const int way = command.direction == Direction::in    ? SCSI_XFER_READ
@@ -104,7 +105,7 @@ class IscsiSession : public IscsiLink {
     if (command.direction == Direction::out) ::scsi_task_set_iov_out(task, places.data(), count);
     command.session = this;
     command.state = IscsiCommand::State::in_flight;
-    command.when = Clock::now() + timeout_;
+    command.when = now + timeout_;
     if (::iscsi_scsi_command_async(context(), command.lun, task, &answered, nullptr, &command) != 0) {
       ::scsi_free_scsi_task(task);
       command.state = IscsiCommand::State::idle;
