@@ -24,9 +24,9 @@ std::string report_of(int volumes) {
   std::string text;
   for (int n = 0; n < volumes; ++n) {
     const std::string id = std::to_string(100'000 + n);
-    text.append("  vg|1tZ5Xd-").append(filler).append("-aaaa-bbbb|4194304|vm-").append(id).append("-disk-0|2uY6We-");
-    text.append(filler).append("-").append(id).append("|34359738368|Vwi-a-tz--|pool||39.02|||1700000000||").append(id);
-    text.append("|||zero||||0|1073741824|stowage.parent=base-100-disk-0\n");
+    text.append("  vg|vm-").append(id).append("-disk-0|2uY6We-").append(filler).append("-").append(id);
+    text.append("|34359738368|Vwi-a-tz--|pool||39.02|1700000000|stowage.parent=base-100-disk-0|1tZ5Xd-").append(filler);
+    text.append("-aaaa-bbbb|4194304|1073741824|||").append(id).append("||||zero||||\n");
   }
   return text;
 }
