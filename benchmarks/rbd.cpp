@@ -208,7 +208,8 @@ class RbdBench {
     });
     row(
         "remove_snapshot", "rbd_open, rbd_snap_remove, rbd_close", bench::at_most(1.10),
-        [&] { return made_with_snapshot("d"); }, drop, [&](const std::string& n) { bare_.remove_snapshot(n, "s1"); });
+        [&] { return made_with_snapshot("d"); }, drop, [&](const std::string& n) { bare_.remove_snapshot(n, "s1"); },
+        many_pairs);
   }
 
   void resizing() {
@@ -253,7 +254,7 @@ class RbdBench {
 
   void crowd() {
     const auto one_more = [&] { create(fresh("p")); };
-    const auto crowd = [&] { return at_once(8, 5, one_more); };
+    const auto crowd = [&] { return at_once(8, 15, one_more); };
     const auto alone = [&] { return at_once(1, 15, one_more); };
     bench::print_row("create, 8 callers at once", "one caller", bench::paired(pairs, crowd, alone),
                      bench::times_faster(2.5));

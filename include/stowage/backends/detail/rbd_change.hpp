@@ -12,14 +12,16 @@
 
 namespace stowage::detail {
 
+/// Who may be waited for: a dead client does not answer.
+inline void rbd_note_others(const RbdPool& pool, ::rbd_image_t image, RbdProgress& progress) {
+  const auto others = rbd_others(pool, image, 1);
+  if (others && !others->empty()) progress.note(others->front().str() + ", who has it open");
+}
+
 /// Opens an image that a running guest may have open as well: librbd passes the request on to the owner of its lock.
-/// Who that may be is noted, for a dead one does not answer.
 inline Result<RbdImage> rbd_edit_beside(const RbdPool& pool, const std::string& name, RbdProgress& progress) {
   auto image = rbd_edit(pool, name);
-  if (!image) return image;
-  if (const auto others = rbd_others(pool, image->get(), 1); others && !others->empty()) {
-    progress.note(others->front().str() + ", who has it open");
-  }
+  if (image) rbd_note_others(pool, image->get(), progress);
   return image;
 }
 

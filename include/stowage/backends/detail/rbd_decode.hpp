@@ -51,6 +51,14 @@ class RbdBytes {
   bool good_ = true;
 };
 
+/// The key of the header that is there while a snapshot has clones of format 2.
+inline std::string rbd_clones_omap_key(std::uint64_t snapshot) {
+  constexpr std::string_view digits = "0123456789abcdef";
+  std::string key = "snap_children_";
+  for (unsigned shift = 64; shift > 0;) key += digits[snapshot >> (shift -= 4) & 0xfU];
+  return key;
+}
+
 /// What an image was cloned from, as its header says it: by numbers.
 struct RbdParentRef {
   std::int64_t pool = -1;

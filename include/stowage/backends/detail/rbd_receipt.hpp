@@ -22,6 +22,8 @@ struct RbdIdentityKey {
   std::uint64_t snapshot = 0;
 
   [[nodiscard]] std::string str() const { return "stowage.snapshot." + image + "." + std::to_string(snapshot); }
+  /// Under which the image's header holds that.
+  [[nodiscard]] std::string omap_key() const { return "metadata_" + str(); }
 };
 
 inline Result<RbdIdentityKey> rbd_identity_key(::rbd_image_t image, const std::string& snapshot) {
@@ -47,11 +49,10 @@ inline Result<std::optional<std::string>> rbd_given_identity(::rbd_image_t image
   return std::string{text.data()};
 }
 
-/// Its snapshot is gone. A key that stays does no harm: ids are not given twice. It is only looked for first because a
-/// change of metadata takes the image's lock from whoever has it.
+/// Its snapshot is gone. A key that stays does no harm: ids are not given twice. Pre: it is there, for a change of
+/// metadata takes the image's lock from whoever has it.
 inline void rbd_forget_identity(::rbd_image_t image, const RbdIdentityKey& key) {
-  const auto given = rbd_given_identity(image, key);
-  if (given && *given) static_cast<void>(::rbd_metadata_remove(image, key.str().c_str()));
+  static_cast<void>(::rbd_metadata_remove(image, key.str().c_str()));
 }
 
 inline Result<std::string> rbd_snapshot_identity(const RbdPool& pool, const VolumeName& volume,

@@ -2,9 +2,12 @@
 // The snapshots of an image: taking, listing, going back, removing.
 
 #include <rbd/librbd.h>
+#include <optional>
 #include <stowage/backends/detail/rbd_change.hpp>
+#include <stowage/backends/detail/rbd_decode.hpp>
 #include <stowage/backends/detail/rbd_image.hpp>
 #include <stowage/backends/detail/rbd_intent.hpp>
+#include <stowage/backends/detail/rbd_omap.hpp>
 #include <stowage/backends/detail/rbd_receipt.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
 #include <string>
@@ -84,17 +87,52 @@ inline Result<void> rbd_drop_snapshot(::rbd_image_t image, const std::string& sn
   return rbd_changed(::rbd_snap_remove(image, snapshot.c_str()), "removing snapshot '" + snapshot + "'");
 }
 
+/// What the header says of a snapshot that is to go, in one read, which is on its way while other things are asked.
+class RbdSnapshotKeys {
+ public:
+  RbdSnapshotKeys(const RbdPool& pool, ::rbd_image_t image, const std::string& snapshot)
+      : key_{rbd_identity_key(image, snapshot)}, read_{key_ ? query(pool, *key_) : RbdOmapQuery{}} {}
+
+  /// No clone of format 2, for sure. (One of format 1 needs a protected snapshot.) An image without such a header, or
+  /// one that cannot be read just now, says nothing.
+  bool without_clones() {
+    const RbdOmapAnswer& header = answer();
+    return header.code == 0 && header[rbd_clones_omap_key(key_->snapshot)].empty();
+  }
+  /// Behind the removal of the snapshot. It is asked for before: then the header is being written, and an answer takes
+  /// as long as half the removal.
+  void forget_identity(::rbd_image_t image) {
+    if (key_ && !answer()[key_->omap_key()].empty()) rbd_forget_identity(image, *key_);
+  }
+
+ private:
+  static RbdOmapQuery query(const RbdPool& pool, const RbdIdentityKey& key) {
+    return {pool.io.get(), "rbd_header." + key.image, {key.omap_key(), rbd_clones_omap_key(key.snapshot)}};
+  }
+  const RbdOmapAnswer& answer() {
+    if (!answer_) answer_ = read_.wait();
+    return *answer_;
+  }
+
+  Result<RbdIdentityKey> key_;
+  RbdOmapRead read_;
+  std::optional<RbdOmapAnswer> answer_;
+};
+
 inline Result<void> rbd_remove_one_snapshot(const RbdPoolPtr& pool, const VolumeName& volume,
                                             const SnapshotName& snapshot) {
   return rbd_run(pool, "removing the snapshot", {},
                  [pool, name = volume.str(), snapshot = snapshot.str()](RbdProgress& progress) -> Result<void> {
-                   auto image = rbd_edit_beside(*pool, name, progress);
+                   auto image = rbd_edit(*pool, name);
                    if (!image) return fail(std::move(image.error()));
-                   if (auto unused = rbd_free_of_clones(*pool, image->get(), name, snapshot); !unused) return unused;
-                   const auto identity = rbd_identity_key(image->get(), snapshot);
-                   return rbd_drop_snapshot(image->get(), snapshot).map([&] {
-                     if (identity) rbd_forget_identity(image->get(), *identity);
-                   });
+                   RbdSnapshotKeys keys{*pool, image->get(), snapshot};
+                   rbd_note_others(*pool, image->get(), progress);
+                   int is_protected = 0;
+                   static_cast<void>(::rbd_snap_is_protected(image->get(), snapshot.c_str(), &is_protected));
+                   if (is_protected != 0 || !keys.without_clones()) {
+                     if (auto unused = rbd_free_of_clones(*pool, image->get(), name, snapshot); !unused) return unused;
+                   }
+                   return rbd_drop_snapshot(image->get(), snapshot).map([&] { keys.forget_identity(image->get()); });
                  });
 }
 
