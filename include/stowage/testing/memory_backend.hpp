@@ -292,8 +292,8 @@ class MemoryBackend {
     return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
   }
   void take(Volume& volume, const SnapshotName& snapshot) {
-    volume.snapshots.push_back(
-        {{.name = snapshot, .size = volume.size, .ctime = now(), .id = ++state_->last_id}, volume.blocks});
+    SnapshotInfo info{.name = snapshot, .size = volume.size, .ctime = now(), .id = ++state_->last_id};
+    volume.snapshots.push_back({std::move(info), volume.blocks});
   }
   static Result<void> set_intent(Volume& volume, std::string intent) {
     if (intent.empty()) volume.receipt.reset();
