@@ -20,14 +20,39 @@ namespace {
 const VmId guest{990'000'101};
 const std::string filler(16, 'x');
 
+/// What `lvs --rows` writes: a line for each column.
 std::string report_of(int volumes) {
-  std::string text;
+  std::vector<std::string> rows(detail::lvm_columns.size());
   for (int n = 0; n < volumes; ++n) {
     const std::string id = std::to_string(100'000 + n);
-    text.append("  vg|vm-").append(id).append("-disk-0|2uY6We-").append(filler).append("-").append(id);
-    text.append("|34359738368|Vwi-a-tz--|pool||39.02|1700000000|stowage.parent=base-100-disk-0|1tZ5Xd-").append(filler);
-    text.append("-aaaa-bbbb|4194304|1073741824|||").append(id).append("||||zero||||\n");
+    const std::vector<std::string> cells{"vg",
+                                         "vm-" + id + "-disk-0",
+                                         std::string{"2uY6We-"}.append(filler).append("-").append(id),
+                                         "34359738368",
+                                         "Vwi-a-tz--",
+                                         "pool",
+                                         "",
+                                         "39.02",
+                                         "1700000000",
+                                         "stowage.parent=base-100-disk-0",
+                                         std::string{"1tZ5Xd-"}.append(filler).append("-aaaa-bbbb"),
+                                         "4194304",
+                                         "1073741824",
+                                         "",
+                                         "",
+                                         id,
+                                         "",
+                                         "",
+                                         "",
+                                         "zero",
+                                         "",
+                                         "",
+                                         "",
+                                         ""};
+    for (std::size_t row = 0; row < rows.size(); ++row) rows[row].append(n == 0 ? "  " : "|").append(cells.at(row));
   }
+  std::string text;
+  for (const std::string& row : rows) text += row + "\n";
   return text;
 }
 
@@ -41,7 +66,8 @@ int parsing() {
         best, bench::seconds([&] { volumes = bench::must(detail::parse_lvm_report(text), "parsing").volumes.size(); }));
     if (volumes != 10'000) bench::die("the report was not understood");
   }
-  std::printf("parsing 10000 lines of lvs: %.2f ms, goal <= 10 ms, %s\n", best * 1e3, best <= 0.010 ? "yes" : "NO");
+  std::printf("parsing what lvs says of 10000 volumes: %.2f ms, goal <= 10 ms, %s\n", best * 1e3,
+              best <= 0.010 ? "yes" : "NO");
   return 0;
 }
 

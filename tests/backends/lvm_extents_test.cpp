@@ -247,7 +247,8 @@ class Bed {
     options.lock_folder = std::filesystem::temp_directory_path() / ("stowage-lock-" + std::to_string(::getpid()));
     options.timeout = std::chrono::milliseconds{5};
     runner.play("/sbin/lvs", [this](const Command&) {
-      return CommandOutput{0, testing::lvs_pool({{"lv_tags", marked ? "stowage.intent=metadata-snapshot" : ""}}), {}};
+      const std::string line = testing::lvs_pool({{"lv_tags", marked ? "stowage.intent=metadata-snapshot" : ""}});
+      return CommandOutput{0, testing::lvs_rows(line), {}};
     });
     runner.play("/sbin/lvchange", [this](const Command& command) {
       marked = command.argv[4] == "--addtag";

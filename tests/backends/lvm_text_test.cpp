@@ -21,6 +21,7 @@ using namespace stowage;
 using nlohmann::json;
 using testing::lvs_line;
 using testing::lvs_pool;
+using testing::lvs_rows;
 using testing::lvs_volume;
 
 namespace {
@@ -28,13 +29,13 @@ namespace {
 detail::LvmReport report_of(const json& lines) {
   std::string text;
   for (const json& line : lines) text += testing::lvs_line_of_reference(line.get<std::string>());
-  const auto report = detail::parse_lvm_report(text);
+  const auto report = detail::parse_lvm_report(lvs_rows(text));
   REQUIRE(report);
   return *report;
 }
 
 detail::LvmView view_of(const std::string& lines, const std::string& pool = "pool") {
-  auto report = detail::parse_lvm_report(lines);
+  auto report = detail::parse_lvm_report(lvs_rows(lines));
   REQUIRE(report);
   return detail::LvmView{*std::move(report), pool};
 }
@@ -118,18 +119,22 @@ TEST_CASE("what a volume group has left is told with its pools") {
 }
 
 TEST_CASE("output that cannot be understood is corrupt, and told") {
+  const std::string good = lvs_rows(lvs_volume("vm-1-x") + lvs_volume("vm-1-y"));
   for (const std::string& text :
-       {std::string{"garbage\n"}, std::string{"a|b|c\n"}, std::string(70000, 'x'),
-        std::string{"||||||||||||||||||||||||\n"}, lvs_volume("vm-1-x", {{"lv_size", "8m"}}),
-        lvs_volume("vm-1-x", {{"lv_size", "-1"}}), lvs_volume("vm-1-x", {{"lv_size", "99999999999999999999"}}),
-        lvs_volume("vm-1-x", {{"vg_extent_size", "0"}}), lvs_volume("vm-1-x", {{"lv_attr", "V"}}),
-        std::string{"{\"report\": []}\n"}}) {
+       {std::string{"garbage\n"}, std::string{"a|b|c\n"}, std::string(70000, 'x'), good + "more\n", "more|\n" + good,
+        good.substr(0, good.size() - 2), good.substr(good.find('\n') + 1), good + good,
+        std::string{"{\"report\": []}\n"}, std::string(24, '\n') + "x",
+        lvs_rows(lvs_volume("vm-1-x", {{"lv_size", "8m"}})), lvs_rows(lvs_volume("vm-1-x", {{"lv_size", "-1"}})),
+        lvs_rows(lvs_volume("vm-1-x", {{"lv_size", "99999999999999999999"}})),
+        lvs_rows(lvs_volume("vm-1-x", {{"vg_extent_size", "0"}})),
+        lvs_rows(lvs_volume("vm-1-x", {{"lv_attr", "V"}}))}) {
     INFO(text.substr(0, 100));
     const auto report = detail::parse_lvm_report(text);
     REQUIRE_FALSE(report);
     CHECK(report.error().code() == Errc::corrupt);
   }
-  const auto odd = detail::parse_lvm_report(lvs_volume("vm-1-x", {{"lv_time", "yesterday"}, {"data_percent", "x.y"}}));
+  const auto odd =
+      detail::parse_lvm_report(lvs_rows(lvs_volume("vm-1-x", {{"lv_time", "yesterday"}, {"data_percent", "x.y"}})));
   REQUIRE(odd);
   CHECK_FALSE(odd->volumes.at(0).ctime);
   CHECK_FALSE(odd->volumes.at(0).data);
@@ -147,9 +152,9 @@ TEST_CASE("percentages are exact") {
 }
 
 TEST_CASE("hidden volumes lose their brackets, segments count once") {
-  const auto report =
-      detail::parse_lvm_report(lvs_volume("[lvol0_pmspare]", {{"lv_uuid", "a"}}) +
-                               lvs_volume("thick", {{"lv_uuid", "b"}}) + lvs_volume("thick", {{"lv_uuid", "b"}}));
+  const auto report = detail::parse_lvm_report(lvs_rows(lvs_volume("[lvol0_pmspare]", {{"lv_uuid", "a"}}) +
+                                                        lvs_volume("thick", {{"lv_uuid", "b"}}) +
+                                                        lvs_volume("thick", {{"lv_uuid", "b"}})));
   REQUIRE(report);
   REQUIRE(report->volumes.size() == 2);
   CHECK(report->volumes[0].name == "lvol0_pmspare");
@@ -280,14 +285,16 @@ TEST_CASE("a listing asks for less, and is read too") {
   };
   CHECK(columns(detail::LvmDetail::all) == detail::lvm_columns.size());
   CHECK(columns(detail::LvmDetail::listing) == detail::lvm_listing_columns);
-  const auto report = detail::parse_lvm_report("  vg|vm-1-x|u|8388608|Vwi-a-tz-k|pool|base-1-x|50.00|1700000000|a,b\n");
+  const std::string text =
+      "  vg\n  vm-1-x\n  u\n  8388608\n  Vwi-a-tz-k\n  pool\n  base-1-x\n  50.00\n  1700000000\n  a,b\n";
+  const auto report = detail::parse_lvm_report(text);
   REQUIRE(report);
   const detail::LvmVolume& volume = report->volumes.at(0);
   CHECK(volume.size == 8_MiB);
   CHECK(volume.origin == "base-1-x");
   CHECK(volume.data == detail::LvmPercent{5000});
   CHECK(volume.tags == Names{"a", "b"});
-  CHECK_FALSE(detail::parse_lvm_report("  vg|vm-1-x|u|8388608|Vwi-a-tz-k|pool|base-1-x|50.00|1700000000|a,b|more\n"));
+  CHECK_FALSE(detail::parse_lvm_report(text + "  more\n"));
 }
 
 TEST_CASE("LVM is kept away from the volumes of the group, not from other devices") {
@@ -300,7 +307,7 @@ TEST_CASE("LVM is kept away from the volumes of the group, not from other device
 TEST_CASE("ten thousand volumes are read, and none is lost") {
   std::string text;
   for (int n = 0; n < 10'000; ++n) text += lvs_volume("vm-1-disk-" + std::to_string(n));
-  const auto report = detail::parse_lvm_report(text);
+  const auto report = detail::parse_lvm_report(lvs_rows(text));
   REQUIRE(report);
   CHECK(report->volumes.size() == 10'000);
 }

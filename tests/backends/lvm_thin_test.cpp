@@ -666,7 +666,8 @@ TEST_CASE("a scan tells the thin pools of a volume group") {
   FakeRunner runner;
   runner.play("/sbin/lvs", [](const Command& command) {
     CHECK(command.argv.back() == "vg");
-    return CommandOutput{0, lvs_pool({{"lv_name", "second"}}) + lvs_volume("vm-7-x") + lvs_pool(), {}};
+    const std::string lines = lvs_pool({{"lv_name", "second"}}) + lvs_volume("vm-7-x") + lvs_pool();
+    return CommandOutput{0, testing::lvs_answer(lines, command), {}};
   });
   const std::vector<ThinPool> pools = must(scan<FakeLvm>(std::string{"vg"}, OpenOptions{}, runner));
   REQUIRE(pools.size() == 2);

@@ -24,19 +24,27 @@ inline std::string lvs_line(const std::map<std::string, std::string>& columns) {
   return "  " + line + "\n";
 }
 
-/// The columns of `report` that the command asks for: `lvs` answers what it is asked, and no more.
-inline std::string lvs_answer(const std::string& report, const Command& command) {
-  const auto option = std::find(command.argv.begin(), command.argv.end(), "-o");
-  if (option == command.argv.end()) return report;
-  const auto asked = ::stowage::detail::lvm_split(*(option + 1), ',').size();
-  std::string answer;
-  for (const std::string_view line : ::stowage::detail::lvm_split(report, '\n')) {
+/// The first `asked` columns of a report that has a line for each volume, in rows: a line for each column.
+inline std::string lvs_rows(const std::string& lines, std::size_t asked = ::stowage::detail::lvm_columns.size()) {
+  std::vector<std::string> rows(asked);
+  bool first = true;
+  for (const std::string_view line : ::stowage::detail::lvm_split(lines, '\n')) {
+    if (line.empty()) continue;
     const auto fields = ::stowage::detail::lvm_split(line, ::stowage::detail::lvm_separator);
-    for (std::size_t n = 0; n < std::min(asked, fields.size()); ++n)
-      answer.append(n == 0 ? "  " : "|").append(fields[n]);
-    answer += '\n';
+    for (std::size_t n = 0; n < asked; ++n)
+      rows[n].append(first ? "  " : "|").append(n < fields.size() ? fields[n] : "");
+    first = false;
   }
-  return answer;
+  std::string text;
+  for (const std::string& row : rows) text += first ? "" : row + "\n";
+  return text;
+}
+
+/// The columns of `lines` that the command asks for: `lvs` answers what it is asked, and no more.
+inline std::string lvs_answer(const std::string& lines, const Command& command) {
+  const auto option = std::find(command.argv.begin(), command.argv.end(), "-o");
+  if (option == command.argv.end()) return lines;
+  return lvs_rows(lines, ::stowage::detail::lvm_split(*(option + 1), ',').size());
 }
 
 /// A thin volume of `vg`/`pool`.

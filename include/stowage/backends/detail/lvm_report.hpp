@@ -1,5 +1,6 @@
 #pragma once
-// What `lvs` says: one line for a logical volume, and all that we ever ask about it in that line. Pure functions.
+// What `lvs --rows` says: one line for each thing that we ask, and in it a cell for each logical volume. Pure
+// functions.
 
 #include <algorithm>
 #include <array>
@@ -16,7 +17,7 @@
 
 namespace stowage::detail {
 
-/// The columns of `lvs -o`, in the order of `parse_lvm_line`. No name or tag can hold the separator: LVM allows
+/// The columns of `lvs -o`, in the order of `read_lvm_volume`. No name or tag can hold the separator: LVM allows
 /// [A-Za-z0-9+_.-] in names, and also /=!:&# in tags.
 inline constexpr std::array<std::string_view, 24> lvm_columns{
     "vg_name",  "lv_name",        "lv_uuid",         "lv_size",          "lv_attr",
@@ -133,23 +134,16 @@ constexpr std::string_view lvm_bare_name(std::string_view name) noexcept {
   return name.starts_with('[') && name.ends_with(']') && name.size() > 2 ? name.substr(1, name.size() - 2) : name;
 }
 
-/// Takes one line of `lvs` apart, which has all columns or those of a listing.
-/// Errors: corrupt, with the line.
-inline Result<void> parse_lvm_line(std::string_view line, LvmVolume& volume) {
+/// What `lvs` says of one volume, a cell for each column: all of them, or those of a listing.
+using LvmCells = std::array<std::string_view, lvm_columns.size()>;
+
+/// Understands a volume's cells. Errors: corrupt, with them.
+inline Result<void> read_lvm_volume(const LvmCells& field, bool listing, LvmVolume& volume) {
   const auto bad = [&](const std::string& why) {
-    return fail(Errc::corrupt, "lvs wrote a line that cannot be understood, " + why + ": '" + std::string{line} + "'");
+    std::string cells;
+    for (const std::string_view cell : field) cells.append(cells.empty() ? "" : " | ").append(cell);
+    return fail(Errc::corrupt, "lvs tells of a volume what cannot be understood, " + why + ": '" + cells + "'");
   };
-  std::array<std::string_view, lvm_columns.size()> field;
-  std::size_t columns = 0;
-  for (std::string_view rest = line;;) {
-    if (columns == field.size()) return bad("it has more columns than were asked for");
-    const std::size_t end = rest.find(lvm_separator);
-    field[columns++] = lvm_trim(rest.substr(0, end));
-    if (end == rest.npos) break;
-    rest.remove_prefix(end + 1);
-  }
-  const bool listing = columns == lvm_listing_columns;
-  if (!listing && columns != field.size()) return bad("it has not the columns that were asked for");
   const auto size = lvm_number<std::uint64_t>(field[3]);
   const auto extent = lvm_number<std::uint64_t>(field[11]);
   if (!size || (!listing && extent.value_or(0) == 0)) return bad("sizes are no numbers");
@@ -202,19 +196,68 @@ struct LvmReport {
   }
 };
 
-/// Takes the output of `lvs` apart. Lines without a name are no volumes; a volume of several segments is told of once.
-/// Errors: corrupt.
+/// The lines of a report, cut into the cells of one volume after the other.
+class LvmTable {
+ public:
+  /// Errors: corrupt (not as many lines as columns were asked for).
+  static Result<LvmTable> of(std::string_view text) {
+    LvmTable table;
+    while (!text.empty()) {
+      if (table.count_ == table.lines_.size()) return fail(bad("it has more columns than were asked for", text));
+      const std::size_t end = std::min(text.find('\n'), text.size());
+      table.lines_[table.count_++] = text.substr(0, end);
+      text.remove_prefix(std::min(end + 1, text.size()));
+    }
+    if (table.count_ == 0 || table.listing() || table.count_ == table.lines_.size()) return table;
+    return fail(bad("it has not the columns that were asked for", table.lines_[0]));
+  }
+
+  [[nodiscard]] bool listing() const noexcept { return count_ == lvm_listing_columns; }
+  /// There is another volume.
+  [[nodiscard]] bool more() const noexcept { return more_ && count_ > 0; }
+
+  /// Its cells. Pre: `more()`. Errors: corrupt (the lines have not all as many of them).
+  Result<void> next(LvmCells& cells) {
+    bool last = false;
+    for (std::size_t column = 0; column < count_; ++column) {
+      std::string_view& line = lines_[column];
+      const std::size_t end = line.find(lvm_separator);
+      if (column > 0 && last != (end == line.npos)) return fail(bad("its lines differ in their volumes", line));
+      last = end == line.npos;
+      cells[column] = lvm_trim(line.substr(0, end));
+      line.remove_prefix(last ? line.size() : end + 1);
+    }
+    more_ = !last;
+    return {};
+  }
+
+ private:
+  static Error bad(const std::string& why, std::string_view where) {
+    constexpr std::size_t enough = 200;
+    return {Errc::corrupt, "lvs wrote a report that cannot be understood, " + why + ": '" +
+                               std::string{lvm_trim(where.substr(0, enough))} + "'"};
+  }
+
+  LvmCells lines_;
+  std::size_t count_ = 0;
+  bool more_ = true;
+};
+
+/// Takes the output of `lvs --rows` apart, which is sorted by name. What has no name is no volume; a volume of several
+/// segments is told of once. Errors: corrupt.
 inline Result<LvmReport> parse_lvm_report(std::string_view text) {
   LvmReport report;
+  if (lvm_trim(text).empty()) return report;
+  auto table = LvmTable::of(text);
+  if (!table) return fail(std::move(table.error()));
   std::vector<LvmVolume>& volumes = report.volumes;
-  volumes.reserve(static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) + 1);
-  while (!text.empty()) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = lvm_trim(text.substr(0, end));
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.empty()) continue;
+  const std::string_view names = text.substr(0, text.find('\n'));
+  volumes.reserve(static_cast<std::size_t>(std::count(names.begin(), names.end(), lvm_separator)) + 1);
+  LvmCells cells;
+  while (table->more()) {
+    if (auto cut = table->next(cells); !cut) return fail(std::move(cut.error()));
     LvmVolume& volume = volumes.emplace_back();
-    if (auto parsed = parse_lvm_line(line, volume); !parsed) return fail(std::move(parsed.error()));
+    if (auto read = read_lvm_volume(cells, table->listing(), volume); !read) return fail(std::move(read.error()));
     const bool nameless = volume.vg.empty() || volume.name.empty();
     const bool again = volumes.size() > 1 && volumes[volumes.size() - 2].uuid == volume.uuid;
     if (nameless || again) volumes.pop_back();
