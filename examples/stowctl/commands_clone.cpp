@@ -2,6 +2,7 @@
 
 #include "command.hpp"
 #include "progress_line.hpp"
+#include "rate.hpp"
 
 #include <stowage/transfer/new_volume.hpp>
 
@@ -17,6 +18,7 @@ struct CloneArguments {
   std::string snapshot;
   std::string name;
   std::string storage;
+  std::string limit;
   bool full = false;
 };
 
@@ -69,7 +71,9 @@ Result<Answer> linked_clone(Context& context, Clone clone) {
   return name.map([&](const VolumeName& n) { return made(storage, n); });
 }
 
-Result<Answer> full_clone_onto(Context& context, Clone& clone, AnyStorage& storage) {
+Result<Answer> full_clone_onto(Context& context, Clone& clone, AnyStorage& storage, Rate rate) {
+  rate.pass(clone.from.storage);
+  rate.pass(storage);
   if (context.options().dry_run) {
     return clone.from.could(Capability::copy).map([&](const VolumeInfo& info) {
       return Context::would("copy " + to_string(info.size) + " of " + clone.source() + " to " + storage.id().str() +
@@ -83,7 +87,8 @@ Result<Answer> full_clone_onto(Context& context, Clone& clone, AnyStorage& stora
   ProgressLine line{context.options(), "clone " + clone.source(), ProgressLine::Unit::bytes};
   const Progress shown = line.progress();
   clone.spec.content = content_of(storage);
-  return full_clone(*source, storage, clone.spec, {.progress = copy_progress(shown), .stop = context.stop()})
+  return full_clone(*source, storage, clone.spec,
+                    {.rate_limit = rate.limit(), .progress = copy_progress(shown), .stop = context.stop()})
       .map([&](const VolumeName& name) { return made(storage, name); });
 }
 
@@ -92,13 +97,18 @@ Result<Answer> clone_command(Context& context, const CloneArguments& arguments) 
     return fail(Error{Errc::invalid_argument, "a linked clone is on the storage of what it is made of"}.advise(
         "--full makes one on another storage"));
   }
+  if (!arguments.full && !arguments.limit.empty()) {
+    return fail(Errc::invalid_argument, "a linked clone moves no bytes: --limit goes with --full");
+  }
+  const auto rate = Rate::parse(arguments.limit, Traffic::clone);
+  if (!rate) return fail(rate.error());
   auto clone = parse(context, arguments);
   if (!clone) return fail(std::move(clone.error()));
   if (!arguments.full) return linked_clone(context, *std::move(clone));
-  if (arguments.storage.empty()) return full_clone_onto(context, *clone, clone->from.storage);
+  if (arguments.storage.empty()) return full_clone_onto(context, *clone, clone->from.storage, *rate);
   auto storage = context.open(arguments.storage);
   if (!storage) return fail(std::move(storage.error()));
-  return full_clone_onto(context, *clone, *storage);
+  return full_clone_onto(context, *clone, *storage, *rate);
 }
 
 }  // namespace
@@ -113,6 +123,7 @@ void add_clone_commands(Commands commands) {
         app.add_option("--name", arguments.name, "vm-<vmid>-<name>; default: the next free one");
         app.add_flag("--full", arguments.full, "copy all bytes, and share none");
         app.add_option("--storage", arguments.storage, "where a full clone goes; default: where the volume is");
+        rate_option(app, arguments.limit);
       },
       clone_command);
 }

@@ -3,6 +3,7 @@
 #include "command.hpp"
 #include "json_output.hpp"
 #include "progress_line.hpp"
+#include "rate.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -45,7 +46,7 @@ Error copy_file_error(const std::string& file, int error) {
 
 /// Where the bytes come from: calls `work(queue, extents)`.
 template <class Work>
-Result<Answer> with_source(Context& context, const CopyArguments& arguments, Work work) {
+Result<Answer> with_source(Context& context, const CopyArguments& arguments, Rate& rate, Work work) {
   if (names_file(arguments.from)) {
     const Fd file{::open(arguments.from.c_str(), O_RDONLY | O_CLOEXEC)};
     if (!file) return fail(copy_file_error(arguments.from, errno));
@@ -57,6 +58,7 @@ Result<Answer> with_source(Context& context, const CopyArguments& arguments, Wor
   }
   auto volume = Volume::open(context, arguments.from);
   if (!volume) return fail(std::move(volume.error()));
+  rate.pass(volume->storage);
   auto device = volume->storage.open_volume(volume->name, Access::read_only);
   if (!device) return fail(std::move(device.error()));
   auto extents = device->extents();
@@ -137,11 +139,13 @@ Result<Copied> onto_new_volume(Volume& volume, VmId vmid, const CopyArguments& a
 
 /// Where they go: calls `copy(queue, fresh)`, and says what the destination is called.
 template <class Copy>
-Result<Copied> onto(Context& context, const CopyArguments& arguments, Bytes size, std::string& named, Copy copy) {
+Result<Copied> onto(Context& context, const CopyArguments& arguments, Rate& rate, Bytes size, std::string& named,
+                    Copy copy) {
   named = arguments.to;
   if (names_file(arguments.to)) return onto_file(context, arguments, size, copy);
   auto volume = Volume::open(context, arguments.to);
   if (!volume) return fail(std::move(volume.error()));
+  rate.pass(volume->storage);
   if (const auto vmid = VmId::parse(volume->name.str())) {
     auto copied = onto_new_volume(*volume, *vmid, arguments, size, copy);
     named = volume->volid();
@@ -157,36 +161,35 @@ Result<Answer> copy_command(Context& context, const CopyArguments& arguments) {
   if (arguments.from == arguments.to) {
     return fail(Errc::invalid_argument, "'" + arguments.from + "' cannot be copied onto itself");
   }
-  Bytes limit{};
-  if (!arguments.limit.empty()) {
-    const auto parsed = Bytes::parse(arguments.limit);
-    if (!parsed) return fail(parsed.error());
-    limit = *parsed;
-  }
-  return with_source(context, arguments, [&](auto& source, const std::vector<Extent>& extents) -> Result<Answer> {
-    if (context.options().dry_run) {
-      return Context::would("copy " + to_string(source.size()) + " of " + arguments.from + " to " + arguments.to);
-    }
-    context.begin_change();
-    ProgressLine line{context.options(), "copy " + arguments.from, ProgressLine::Unit::bytes};
-    const Progress shown = line.progress();
-    std::string named;
-    const auto copied = onto(context, arguments, source.size(), named, [&](auto& destination, bool fresh) {
-      return copy_queues(source, destination, extents,
-                         {.queue_depth = arguments.queue_depth,
-                          .fresh = fresh,
-                          .verify = arguments.verify,
-                          .rate_limit = limit,
-                          .progress = copy_progress(shown),
-                          .stop = context.stop()});
-    });
-    if (!copied) return fail(copied.error());
-    const double seconds = static_cast<double>(copied->elapsed.count()) / 1000;
-    return Answer{
-        arguments.from + ": " + std::to_string(copied->size.count) + " bytes to " + named + ", " +
-            std::to_string(copied->skipped.count) + " of them zeros",
-        {{"volid", named}, {"bytes", copied->size.count}, {"skipped", copied->skipped.count}, {"seconds", seconds}}};
-  });
+  auto rate = Rate::parse(arguments.limit, Traffic::move);
+  if (!rate) return fail(std::move(rate.error()));
+  return with_source(
+      context, arguments, *rate, [&](auto& source, const std::vector<Extent>& extents) -> Result<Answer> {
+        if (context.options().dry_run) {
+          return Context::would("copy " + to_string(source.size()) + " of " + arguments.from + " to " + arguments.to);
+        }
+        context.begin_change();
+        ProgressLine line{context.options(), "copy " + arguments.from, ProgressLine::Unit::bytes};
+        const Progress shown = line.progress();
+        std::string named;
+        const auto copied = onto(context, arguments, *rate, source.size(), named, [&](auto& destination, bool fresh) {
+          return copy_queues(source, destination, extents,
+                             {.queue_depth = arguments.queue_depth,
+                              .fresh = fresh,
+                              .verify = arguments.verify,
+                              .rate_limit = rate->limit(),
+                              .progress = copy_progress(shown),
+                              .stop = context.stop()});
+        });
+        if (!copied) return fail(copied.error());
+        const double seconds = static_cast<double>(copied->elapsed.count()) / 1000;
+        return Answer{arguments.from + ": " + std::to_string(copied->size.count) + " bytes to " + named + ", " +
+                          std::to_string(copied->skipped.count) + " of them zeros",
+                      {{"volid", named},
+                       {"bytes", copied->size.count},
+                       {"skipped", copied->skipped.count},
+                       {"seconds", seconds}}};
+      });
 }
 
 }  // namespace
@@ -201,7 +204,7 @@ void add_copy_commands(Commands commands) {
         app.add_option("--queue-depth", arguments.queue_depth, "requests in flight on either side")
             ->check(CLI::Range(1, 4096))
             ->capture_default_str();
-        app.add_option("--limit", arguments.limit, "bytes a second, as 100M");
+        rate_option(app, arguments.limit);
       },
       copy_command);
 }

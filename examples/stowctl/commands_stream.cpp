@@ -3,6 +3,7 @@
 #include "command.hpp"
 #include "json_output.hpp"
 #include "progress_line.hpp"
+#include "rate.hpp"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -23,6 +24,7 @@ struct ExportArguments {
   std::string file;
   std::string snapshot;
   std::string from;
+  std::string limit;
   std::uint64_t begin = 0;
 };
 struct ImportArguments {
@@ -30,6 +32,7 @@ struct ImportArguments {
   std::string format;
   std::string file;
   std::string size;
+  std::string limit;
   bool allow_rename = false;
   bool rollback = false;
 };
@@ -113,11 +116,14 @@ Result<Answer> export_command(Context& context, const ExportArguments& arguments
   if (!snapshot) return fail(snapshot.error());
   const auto from = optional_snapshot(arguments.from);
   if (!from) return fail(from.error());
+  auto rate = Rate::parse(arguments.limit, Traffic::migration);
+  if (!rate) return fail(std::move(rate.error()));
   if (!*format && !*snapshot) {
     return fail(Error{Errc::invalid_argument, "the format stowage is of a snapshot"}.advise("say which: --snapshot"));
   }
   auto volume = Volume::open(context, arguments.volid);
   if (!volume) return fail(std::move(volume.error()));
+  rate->pass(volume->storage);
   if (context.options().dry_run) {
     return volume->could(Capability::copy).map([&](const VolumeInfo& info) {
       return Context::would("write " + to_string(info.size) + " of " + volume->volid() + " to " + arguments.file);
@@ -131,12 +137,13 @@ Result<Answer> export_command(Context& context, const ExportArguments& arguments
   const Work work{context.stop(), line.progress()};
   const auto sent = [&]() -> Result<Bytes> {
     if (!*format) {
-      const SendOptions options{.since = *from, .begin = Bytes{arguments.begin}, .work = work};
+      const SendOptions options{
+          .since = *from, .begin = Bytes{arguments.begin}, .rate_limit = rate->limit(), .work = work};
       return send_snapshot(volume->storage, volume->name, **snapshot, sink, options).map([](const Sent& all) {
         return all.data;
       });
     }
-    const ExportOptions options{.format = **format, .work = work};
+    const ExportOptions options{.format = **format, .rate_limit = rate->limit(), .work = work};
     return *snapshot ? export_volume(volume->storage, volume->name, **snapshot, sink, options)
                      : export_volume(volume->storage, volume->name, sink, options);
   }();
@@ -173,8 +180,12 @@ Result<Answer> import_command(Context& context, const ImportArguments& arguments
     if (!size) return fail(size.error());
     options.size = *size;
   }
+  auto rate = Rate::parse(arguments.limit, Traffic::migration);
+  if (!rate) return fail(std::move(rate.error()));
   auto volume = Volume::open(context, arguments.volid);
   if (!volume) return fail(std::move(volume.error()));
+  rate->pass(volume->storage);
+  options.rate_limit = rate->limit();
   const Fd file{arguments.file == "-" ? ::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)
                                       : ::open(arguments.file.c_str(), O_RDONLY | O_CLOEXEC)};
   if (!file) return fail(file_error(arguments.file, errno));
@@ -187,7 +198,11 @@ Result<Answer> import_command(Context& context, const ImportArguments& arguments
   options.work = {context.stop(), line.progress()};
   FdSource source{file.get(), context.stop()};
   if (!*format) {
-    return receive(*volume, source, {.rollback = arguments.rollback, .content = options.content, .work = options.work});
+    return receive(*volume, source,
+                   {.rollback = arguments.rollback,
+                    .content = options.content,
+                    .rate_limit = options.rate_limit,
+                    .work = options.work});
   }
   return import_volume(volume->storage, volume->name, source, options).map([&](const Imported& made) {
     const std::string volid = volume->volid(made.volume);
@@ -207,6 +222,7 @@ void add_stream_commands(Commands commands) {
         app.add_option("--snapshot", arguments.snapshot, "of this snapshot");
         app.add_option("--from", arguments.from, "stowage: only what has changed since this snapshot");
         app.add_option("--at", arguments.begin, "stowage: goes on at this byte, which an import that failed has told");
+        rate_option(app, arguments.limit);
       },
       export_command);
   commands.add<ImportArguments>(
@@ -218,6 +234,7 @@ void add_stream_commands(Commands commands) {
         app.add_option("--size", arguments.size, "of a raw stream from a pipe");
         app.add_flag("--allow-rename", arguments.allow_rename, "take the next free name when this one is taken");
         app.add_flag("--rollback", arguments.rollback, "stowage: first back to the snapshot that the stream begins at");
+        rate_option(app, arguments.limit);
       },
       import_command);
 }

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <random>
 #include <string>
 
@@ -324,6 +325,33 @@ TEST_CASE("the README's first program lists the volumes and takes a snapshot") {
   REQUIRE(std::system(command.c_str()) == 0);  // NOLINT(concurrency-mt-unsafe)
   CHECK(lab.stowctl.read("out").find(volid.substr(5) + " 8M\n") != std::string::npos);
   CHECK(lab.stowctl.ask({"snapshots", volid})[0]["name"] == "before-upgrade");
+}
+
+TEST_CASE("stowctl on Ceph: bytes go no faster than the storages allow, unless somebody says so") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  stowctl.ask({"set", "managed", "--bwlimit", "default=1,clone=4096,migration=4096,move=2048"});
+  const std::string from = lab.alloc("2M");
+  stowctl.write("image", noise(2 << 20, 1));
+  // 2 MiB, at twice as many a second as the last piece begins later than the first.
+  const auto seconds = [&](std::vector<std::string> arguments) {
+    const auto begin = std::chrono::steady_clock::now();
+    stowctl.ask(std::move(arguments));
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
+  CHECK(stowctl.ask({"--yes", "copy", stowctl.file("image"), from})["bytes"] == 2 << 20);
+  const json moved = stowctl.ask({"copy", from, "managed:7100"});
+  CHECK(moved["seconds"] >= 0.35);  // a tenth may be made up for
+  CHECK(seconds({"clone", from, "7100", "--full", "--storage", "managed"}) >= 0.15);
+  CHECK(seconds({"export", moved["volid"], "raw", stowctl.file("out")}) >= 0.15);
+  CHECK(stowctl.read("out") == stowctl.read("image"));
+  CHECK(seconds({"import", "managed:vm-7100-in", "raw", stowctl.file("out")}) >= 0.15);
+  CHECK(seconds({"export", from, "raw", "--limit", "4M", stowctl.file("slow")}) >= 0.15);
+  // What is asked for goes before it: by default, this would take two thousand seconds.
+  stowctl.ask({"set", "managed", "--bwlimit", "default=1"});
+  CHECK(stowctl.ask({"copy", from, "managed:7100", "--limit", "0"})["bytes"] == 2 << 20);
+  CHECK(stowctl.refused(2, {"copy", from, "managed:7100", "--limit", "fast"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(2, {"clone", from, "7100", "--snapshot", "s", "--limit", "1M"})["code"] == "invalid_argument");
 }
 
 TEST_CASE("stowctl on Ceph: snapshots as streams, whole and what has changed") {
