@@ -76,6 +76,9 @@ class BasicAnyQueue {
   [[nodiscard]] Bytes size() const {
     return std::visit([](const auto& q) { return q.size(); }, queue_);
   }
+  [[nodiscard]] Bytes stripe() const noexcept {
+    return std::visit([](const auto& q) { return stripe_of(q); }, queue_);
+  }
 
   /// What the queue has to say of its connection, if it is of that kind; else null.
   [[nodiscard]] const Error* trouble() const {
@@ -108,6 +111,17 @@ class BasicAnyDevice {
   }
   [[nodiscard]] Bytes block_size() const {
     return std::visit([](const auto& d) { return d.block_size(); }, device_);
+  }
+  [[nodiscard]] IoSizes io_sizes() const {
+    return std::visit(
+        []<class D>(const D& d) {
+          if constexpr (SizedDevice<D>) {
+            return d.io_sizes();
+          } else {
+            return IoSizes{};
+          }
+        },
+        device_);
   }
   Result<void> read_at(Bytes at, std::span<std::byte> buffer) {
     return std::visit([&](auto& d) { return d.read_at(at, buffer); }, device_);

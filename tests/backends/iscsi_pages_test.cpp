@@ -98,6 +98,7 @@ TEST_CASE("answers of a real tgt") {
   CHECK((capacity->thin && capacity->reads_zeros));
   const BlockLimits limits = parse_block_limits(tgt_b0, tgt_b2);
   CHECK(limits.max_transfer == 0);
+  CHECK((limits.granularity == 0 && limits.optimal_transfer == 0));
   CHECK(limits.max_unmap == 0xffffffffU);
   CHECK((limits.unmap && limits.write_same_unmaps && limits.unmapped_reads_zeros));
   CHECK_FALSE(is_write_protected(hex("61 00 10 00")));
@@ -182,6 +183,8 @@ TEST_CASE("limits that were not told are none, and UNMAP of nothing is no UNMAP"
   CHECK((none.max_transfer == 0 && none.max_write_same == 0 && !none.unmap && !none.write_same_unmaps));
   CHECK_FALSE(parse_block_limits(hex("00 b0 00 0c 00 00 00 00 00 00 08 00 00 00 00 00"), tgt_b2).unmap);
   CHECK(parse_block_limits(hex("00 b0 00 0c 00 00 00 00 00 00 08 00 00 00 00 00"), {}).max_transfer == 2048);
+  const BlockLimits sizes = parse_block_limits(hex("00 b0 00 0c 00 00 00 08 00 00 08 00 00 00 01 00"), {});
+  CHECK((sizes.granularity == 8 && sizes.optimal_transfer == 256));
   CHECK_FALSE(parse_block_limits(tgt_b0, tgt_83).unmap);  // another page than asked for
 }
 

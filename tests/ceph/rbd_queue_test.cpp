@@ -53,6 +53,20 @@ TEST_CASE("the queue of an image keeps the laws") {
   testing::check_queue_laws([&](std::size_t depth) { return must(device.queue(depth)); });
 }
 
+TEST_CASE("an image tells how much of it lies in one object") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName plain = must(storage.create({.vmid = guest, .size = 8_MiB}));
+  auto device = must(storage.open_volume(plain, Access::read_only));
+  CHECK(device.io_sizes() == IoSizes{Bytes{}, 4_MiB});
+  CHECK(must(device.queue(1)).stripe() == 4_MiB);
+  CreateSpec spec{.vmid = guest, .size = 8_MiB};
+  spec.stripe_unit = 64_KiB;
+  spec.stripe_count = 4;
+  const auto striped = must(storage.open_volume(must(storage.create(spec)), Access::read_only));
+  CHECK(striped.io_sizes().optimal == 64_KiB);
+}
+
 TEST_CASE("a storm of requests leaves in an image what the model says") {
   RbdLab lab;
   auto storage = lab.storage();

@@ -60,6 +60,10 @@ TEST_CASE("a volume is what lvs, lsblk and dmsetup say of it") {
   CHECK(must(storage.path(volume)) == lab.device(volume.str()));
   CHECK(sh("lsblk -nbdo SIZE " + must(storage.path(volume))).find("8388608") != std::string::npos);
   CHECK(sh("dmsetup info -c --noheadings -o attr " + must(storage.path(volume))).starts_with("L--w"));
+  const IoSizes sizes = must(storage.open_volume(volume, Access::read_only)).io_sizes();
+  CHECK(sh("blockdev --getiomin --getioopt " + must(storage.path(volume))) ==
+        std::to_string(sizes.smallest.count) + "\n" + std::to_string(sizes.optimal.count) + "\n");
+  CHECK(sizes.smallest >= 512_B);
   must(storage.snapshot(volume, s1));
   CHECK(lab.lvs("snap_" + volume.str() + "_s1", "lv_attr").starts_with("Vri---tz-k"));
   CHECK(must(storage.snapshots(volume)).at(0).ctime.has_value());

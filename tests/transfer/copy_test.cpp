@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <stop_token>
 #include <stowage/storage.hpp>
 #include <stowage/testing/laws/bench.hpp>
@@ -29,6 +30,8 @@ struct Watched {
   std::map<IoOp, std::uint64_t> bytes{};  // asked for, by kind
   std::optional<std::size_t> fail_at{};   // the how many-th request
   int error = EIO;
+  Bytes stripe{};                                // so much lies on one disk
+  std::vector<Bytes> offsets{};                  // of all requests, in their order
   std::function<void(std::size_t)> on_submit{};  // with its number
 };
 
@@ -50,6 +53,7 @@ class WatchedQueue {
     for (const ::iovec& buffer : request.buffers) length += buffer.iov_len;
     watched_->bytes[request.op] += length + request.length.count;
     sizes_[request.token] = length;
+    watched_->offsets.push_back(request.offset);
     watched_->bytes_in_flight += length;
     watched_->most_bytes_in_flight = std::max(watched_->most_bytes_in_flight, watched_->bytes_in_flight);
     watched_->most_in_flight = std::max(watched_->most_in_flight, queue_.in_flight());
@@ -75,6 +79,7 @@ class WatchedQueue {
   std::size_t depth() const { return queue_.depth(); }
   Bytes block_size() const { return queue_.block_size(); }
   Bytes size() const { return queue_.size(); }
+  Bytes stripe() const { return watched_->stripe; }
 
  private:
   MemoryQueue queue_;
@@ -150,6 +155,7 @@ TEST_CASE("copy: the destination has the bytes of the source, whatever the optio
     const Bytes block = round % 3 == 0 ? 4_KiB : 512_B;
     Volume source{Bytes{(1 + random() % 1200) * 4096}, block};
     Volume destination{source.open().size() + Bytes{random() % 3 * 65536}, round % 4 < 2 ? 4_KiB : 512_B};
+    if (random() % 2 == 0) (round % 3 == 0 ? source : destination).watched.stripe = Bytes{1 + random() % 500'000};
     scatter_data(source, round);
     const CopyOptions options{.queue_depth = 1 + random() % 9,
                               .chunk = Bytes{512 + random() % 300'000},
@@ -554,6 +560,39 @@ TEST_CASE("copy: the plan covers every byte once, and reads every extent", "[tra
     }
     CHECK(good);
   }
+}
+
+TEST_CASE("copy: neighbours in the order lie in different stripes, and none is lost", "[transfer]") {
+  using stowage::detail::CopyOrder;
+  using stowage::detail::CopyPlan;
+  const auto order_of = [](std::uint64_t total, std::uint64_t stripe, std::size_t window) {
+    CopyOrder order{CopyPlan{{total, 4096, 512, 8192}, {}}, stripe, window};
+    CHECK(order.total() == total);
+    std::vector<std::uint64_t> chunks;
+    while (const auto piece = order.next()) chunks.push_back(piece->at / 4096);
+    return chunks;
+  };
+  using Chunks = std::vector<std::uint64_t>;
+  CHECK(order_of(5 * 4096, 0, 4) == Chunks{0, 1, 2, 3, 4});
+  CHECK(order_of(5 * 4096, 4096, 4) == Chunks{0, 1, 2, 3, 4});
+  CHECK(order_of(12 * 4096, 16384, 8) == Chunks{0, 4, 1, 5, 2, 6, 3, 7, 8, 9, 10, 11});
+  CHECK(order_of(0, 16384, 8).empty());
+  CHECK(order_of(10 * 4096 + 512, 12288, 64) == Chunks{0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8});
+}
+
+TEST_CASE("copy: a striped volume has all its stripes at work", "[transfer]") {
+  Volume source{8_MiB};
+  Volume destination{8_MiB};
+  destination.watched.stripe = 512_KiB;
+  source.write(Bytes{}, pattern(4, 8 << 20));
+  auto from = source.queue(8, Access::read_only);
+  auto to = destination.queue(8);
+  must(copy_queues(from, to, {}, {.queue_depth = 8, .chunk = 64_KiB}));
+  CHECK((source.content() == destination.content()));
+  std::set<std::uint64_t> at_once;
+  for (std::size_t n = 0; n < 8; ++n) at_once.insert(source.watched.offsets.at(n).count / (512 << 10));
+  CHECK(at_once.size() == 8);
+  CHECK(source.watched.offsets.size() == 128);
 }
 
 TEST_CASE("copy: a checksum sees every byte", "[transfer]") {

@@ -42,6 +42,20 @@ concept BlockDevice = std::movable<D> && requires(D& device, const D& seen, Byte
   { device.close() } -> detail::returns<void>;
 };
 
+/// Which sizes of requests suit a volume, as far as it tells; zero: it does not. Linux has the same two of every block
+/// device, as `minimum_io_size` and `optimal_io_size`.
+struct IoSizes {
+  Bytes smallest{};  ///< whole multiples of it are written without more being read first
+  Bytes optimal{};   ///< of long transfers
+  friend constexpr bool operator==(const IoSizes&, const IoSizes&) = default;
+};
+
+/// A device that tells which sizes suit it: `io_sizes()`. Costs no round trip.
+template <class D>
+concept SizedDevice = BlockDevice<D> && requires(const D& seen) {
+  { seen.io_sizes() } -> std::same_as<IoSizes>;
+};
+
 /// A device that can also have many requests in flight: `queue(depth)` gives a queue on it, which the device must
 /// outlive. The blocking calls may go on beside it.
 /// Errors of `queue`: invalid_argument (closed, or a depth below 1 or above 4096).

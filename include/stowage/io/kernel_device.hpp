@@ -61,6 +61,13 @@ class KernelDevice {
   [[nodiscard]] Bytes size() const noexcept { return size_; }
   /// The logical block size, of which offsets and lengths are multiples.
   [[nodiscard]] Bytes block_size() const noexcept { return block_size_; }
+  [[nodiscard]] IoSizes io_sizes() const noexcept {
+    unsigned smallest = 0;
+    unsigned optimal = 0;
+    if (::ioctl(fd_.get(), BLKIOMIN, &smallest) != 0) smallest = 0;
+    if (::ioctl(fd_.get(), BLKIOOPT, &optimal) != 0) optimal = 0;
+    return {Bytes{smallest}, Bytes{optimal}};
+  }
   /// Major and minor number.
   [[nodiscard]] ::dev_t number() const noexcept { return number_; }
   /// The descriptor, for ioctls. -1 once it is closed.
@@ -210,6 +217,6 @@ class KernelDevice {
   bool writable_ = false;
 };
 
-static_assert(QueuedDevice<KernelDevice>);
+static_assert(QueuedDevice<KernelDevice> && SizedDevice<KernelDevice>);
 
 }  // namespace stowage

@@ -87,6 +87,14 @@ concept IoQueue =
       { seen.size() } -> std::same_as<Bytes>;
     };
 
+/// So much of the volume lies together, and what follows somewhere else: requests of one stripe wait for each other,
+/// those of several are done side by side. Zero: its queue has no `stripe()`, and it makes no difference.
+template <IoQueue Q>
+[[nodiscard]] Bytes stripe_of(const Q& queue) noexcept {
+  if constexpr (requires { queue.stripe(); }) return queue.stripe();
+  return Bytes{};
+}
+
 /// Reaps at least one completion; none only if nothing is in flight, or `out` is empty. A queue that knows a better way
 /// to sleep than `poll` has a `sleep(most)`, which comes back when there may be something to reap.
 /// Errors: timed_out; what `reap` fails with.

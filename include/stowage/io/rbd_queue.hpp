@@ -18,6 +18,15 @@
 #include <utility>
 
 namespace stowage {
+namespace detail {
+
+/// How much of an image lies in one object before the next: the size of an object, unless the image is striped finer.
+inline Bytes rbd_stripe(::rbd_image_t image) noexcept {
+  std::uint64_t unit = 0;
+  return Bytes{::rbd_get_stripe_unit(image, &unit) < 0 ? 0 : unit};
+}
+
+}  // namespace detail
 
 /// An `IoQueue` over librbd. Memory of any alignment will do.
 ///
@@ -36,7 +45,7 @@ class RbdQueue {
     Fd event{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     if (!event) return fail(Errc::backend_failed, "no eventfd for a queue", native_errno(errno));
     const detail::QueueTarget target{size, Bytes{size.count % 512 == 0 ? 512U : 1U}, access == Access::read_write};
-    return RbdQueue{std::make_unique<State>(image, target, depth, std::move(event))};
+    return RbdQueue{std::make_unique<State>(image, target, detail::rbd_stripe(image), depth, std::move(event))};
   }
 
   RbdQueue(RbdQueue&&) noexcept = default;
@@ -80,6 +89,8 @@ class RbdQueue {
   [[nodiscard]] std::size_t depth() const noexcept { return state_->ops.count(); }
   [[nodiscard]] Bytes size() const noexcept { return state_->target.size; }
   [[nodiscard]] Bytes block_size() const noexcept { return state_->target.block_size; }
+  /// So much lies in one object: see `stripe_of`.
+  [[nodiscard]] Bytes stripe() const noexcept { return state_->stripe; }
 
  private:
   struct Op {
@@ -92,8 +103,8 @@ class RbdQueue {
 
   /// librbd's callbacks hold addresses in it, so it does not move.
   struct State {
-    State(::rbd_image_t open_image, const detail::QueueTarget& about, std::size_t depth, Fd event)
-        : image{open_image}, target{about}, ops{depth}, done{std::move(event)} {}
+    State(::rbd_image_t open_image, const detail::QueueTarget& about, Bytes unit, std::size_t depth, Fd event)
+        : image{open_image}, target{about}, stripe{unit}, ops{depth}, done{std::move(event)} {}
     State(const State&) = delete;
     State& operator=(const State&) = delete;
     ~State() {
@@ -109,6 +120,7 @@ class RbdQueue {
 
     ::rbd_image_t image;
     detail::QueueTarget target;
+    Bytes stripe;
     detail::Slots<Op> ops;
     detail::Mailbox<Op> done;
   };

@@ -43,6 +43,14 @@ Error queue_error(const Q& queue, std::int64_t result, const char* doing, std::u
   return {meaning, std::move(text), native};
 }
 
+/// How far apart requests of a copy should lie, to be done side by side on both sides. Zero: it makes no difference, or
+/// a stream is to be moved in its order.
+template <IoQueue Source, IoQueue Destination>
+std::uint64_t copy_stripe(const Source& source, const Destination& destination) noexcept {
+  constexpr bool in_order = requires { Source::in_order; } || requires { Destination::in_order; };
+  return in_order ? 0 : std::max(stripe_of(source), stripe_of(destination)).count;
+}
+
 /// One copy. Both queues are its own while it runs, and idle when it ends, however it does.
 template <IoQueue Source, IoQueue Destination>
 class Copier {
@@ -56,9 +64,11 @@ class Copier {
         destination_{destination},
         options_{options},
         chunk_{chunk},
-        plan_{{source.size().count, chunk, source.block_size().count, std::max(chunk, most_hole / chunk * chunk),
-               options.only_extents},
-              extents},
+        order_{{{source.size().count, chunk, source.block_size().count, std::max(chunk, most_hole / chunk * chunk),
+                 options.only_extents},
+                extents},
+               copy_stripe(source, destination),
+               look_ahead(copy_stripe(source, destination) / chunk, options.queue_depth)},
         limit_{options.rate_limit},
         granule_{std::min<std::uint64_t>(chunk, std::max<std::uint64_t>(zero_granule, destination.block_size().count))},
         slots_{options.queue_depth, chunk, chunk / granule_ + 1} {
@@ -69,8 +79,8 @@ class Copier {
     if (!slots_) return fail(Errc::invalid_argument, "no memory for the buffers of a copy");
     const Clock::time_point begin = Clock::now();
     copied_.size = source_.size();
-    state_.total = Bytes{plan_.total()};
-    while (!problem_ && (piece_ || (piece_ = plan_.next()) || busy_ > 0)) turn();
+    state_.total = Bytes{order_.total()};
+    while (!problem_ && (piece_ || (piece_ = order_.next()) || busy_ > 0)) turn();
     if (!problem_) flush();
     if (!problem_ && options_.verify) verify();
     drain();
@@ -83,6 +93,12 @@ class Copier {
   using Slot = CopySlot;
   static constexpr std::uint64_t most_hole = 32 << 20U;  // in one request, so that it is done before its deadline
   static constexpr std::uint64_t flush_token = ~std::uint64_t{0};
+
+  /// So many pieces that each request in flight can have a stripe for itself.
+  static std::size_t look_ahead(std::uint64_t pieces_of_stripe, std::size_t depth) noexcept {
+    constexpr std::size_t most = 4096;
+    return std::min<std::size_t>(std::max<std::uint64_t>(pieces_of_stripe, 1) * depth, most);
+  }
 
   void turn() {
     if (options_.stop.stop_requested()) return give_up(Error{Errc::cancelled, "stopped before the end"});
@@ -99,7 +115,7 @@ class Copier {
   void begin_pieces() {
     const Clock::time_point now = Clock::now();
     unsigned skips = 0;
-    while (to_read_.empty() && (piece_ || (piece_ = plan_.next())) && limit_.allows(now)) {
+    while (to_read_.empty() && (piece_ || (piece_ = order_.next())) && limit_.allows(now)) {
       if (piece_->hole() && options_.fresh) {
         const CopyPiece hole = *std::exchange(piece_, std::nullopt);
         pass_over(hole.length);
@@ -350,7 +366,7 @@ class Copier {
   Destination& destination_;
   const CopyOptions& options_;
   std::uint64_t chunk_;
-  CopyPlan plan_;
+  CopyOrder order_;
   std::optional<CopyPiece> piece_;  // the next one
   RateLimit limit_;
   std::uint64_t granule_;  // zeros are looked for in pieces of that size

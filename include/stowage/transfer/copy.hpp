@@ -22,7 +22,9 @@ namespace stowage {
 /// they are all that is copied, in order, from block to block; see `TracksChanges`.
 ///
 /// The destination is as large as the source or larger; what lies behind the end of the source is left as it is, but
-/// for the rest of its last block, which becomes zeros. After an error the destination has some of the bytes.
+/// for the rest of its last block, which becomes zeros. After an error the destination has some of the bytes. Where a
+/// side is striped over many disks (`RbdQueue::stripe`), so many stripes are copied side by side as there are requests
+/// in flight; a stream is moved from its begin to its end.
 ///
 /// Errors: invalid_argument (sizes, options, a destination opened to read); those of either side, which say where and
 /// at which offset; corrupt (`verify`); cancelled.

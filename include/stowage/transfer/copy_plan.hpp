@@ -10,6 +10,7 @@
 #include <optional>
 #include <span>
 #include <stowage/io/extents.hpp>
+#include <vector>
 
 namespace stowage::detail {
 
@@ -97,6 +98,52 @@ class CopyPlan {
   std::span<const Extent> extents_;
   bool unknown_;
   std::uint64_t at_ = 0;
+};
+
+/// The pieces of a plan, in an order in which those that follow each other lie in different stripes, so that more of
+/// what a striped volume stands on is at work at once. It looks ahead as far as `window` pieces; without stripes, or
+/// when one is no larger than a chunk, it leaves the order as it is.
+class CopyOrder {
+ public:
+  CopyOrder(const CopyPlan& plan, std::uint64_t stripe, std::size_t window)
+      : plan_{plan}, stripe_{stripe}, window_{stripe == 0 ? 1 : window} {
+    ahead_.reserve(window_);
+  }
+
+  /// How many bytes all pieces have. Pre: none was handed out.
+  [[nodiscard]] std::uint64_t total() const noexcept { return plan_.total(); }
+
+  std::optional<CopyPiece> next() {
+    if (next_ == ahead_.size()) look_ahead();
+    if (ahead_.empty()) return std::nullopt;
+    return ahead_[next_++].piece;
+  }
+
+ private:
+  struct Ranked {
+    CopyPiece piece;
+    std::size_t rank;  // of those in its stripe
+  };
+
+  void look_ahead() {
+    next_ = 0;
+    ahead_.clear();
+    while (ahead_.size() < window_) {
+      const auto piece = plan_.next();
+      if (!piece) break;
+      const bool same = !ahead_.empty() && stripe_ != 0 && ahead_.back().piece.at / stripe_ == piece->at / stripe_;
+      ahead_.push_back({*piece, same ? ahead_.back().rank + 1 : 0});
+    }
+    std::sort(ahead_.begin(), ahead_.end(), [](const Ranked& a, const Ranked& b) {
+      return a.rank != b.rank ? a.rank < b.rank : a.piece.at < b.piece.at;
+    });
+  }
+
+  CopyPlan plan_;
+  std::uint64_t stripe_;
+  std::size_t window_;
+  std::vector<Ranked> ahead_;
+  std::size_t next_ = 0;
 };
 
 /// Tells whether bytes are those that were seen before: against mistakes, not against an enemy. Never zero.

@@ -39,6 +39,8 @@ Result<std::size_t> read_fully(Source& source, std::span<std::byte> buffer) {
 /// What both directions are: requests that wait until the stream has come to their offset.
 class StreamRequests {
  public:
+  static constexpr bool in_order = true;  ///< a request is done when those before it are: a copy goes from begin to end
+
   StreamRequests(Bytes size, std::size_t depth, bool writable) : target_{size, Bytes{1}, writable}, depth_{depth} {
     waiting_.reserve(depth);
   }

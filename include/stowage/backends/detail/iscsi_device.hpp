@@ -51,6 +51,10 @@ class IscsiDirectDevice {
 
   [[nodiscard]] Bytes size() const { return lun_.disk.capacity.size; }
   [[nodiscard]] Bytes block_size() const { return lun_.disk.capacity.block; }
+  [[nodiscard]] IoSizes io_sizes() const noexcept {
+    const std::uint64_t block = block_size().count;
+    return {.smallest = Bytes{block * lun_.limits.granularity}, .optimal = Bytes{block * lun_.limits.optimal_transfer}};
+  }
   /// The WWID; empty when the LUN has none.
   [[nodiscard]] const std::string& identity() const noexcept { return lun_.disk.wwid; }
 
@@ -345,6 +349,6 @@ class IscsiDirectDevice {
   std::unique_ptr<Session> session_;  // last, so that it goes first: commands in flight point into all the others
 };
 
-static_assert(QueuedDevice<IscsiDirectDevice> && MappedDevice<IscsiDirectDevice>);
+static_assert(QueuedDevice<IscsiDirectDevice> && SizedDevice<IscsiDirectDevice> && MappedDevice<IscsiDirectDevice>);
 
 }  // namespace stowage

@@ -55,7 +55,9 @@ inline Result<Capacity> parse_capacity(ScsiBytes answer) {
 /// Pages 0xb0 and 0xb2: how large a request may be, and which ones give space back. Zero: the target sets no limit, or
 /// did not say.
 struct BlockLimits {
-  std::uint32_t max_transfer = 0;  ///< all in blocks
+  std::uint32_t granularity = 0;  ///< all in blocks
+  std::uint32_t optimal_transfer = 0;
+  std::uint32_t max_transfer = 0;
   std::uint32_t max_unmap = 0;
   std::uint64_t max_write_same = 0;
   bool unmap = false;                 ///< LBPU, and a range of at least one block
@@ -66,7 +68,9 @@ struct BlockLimits {
 inline BlockLimits parse_block_limits(ScsiBytes page_b0, ScsiBytes page_b2) noexcept {
   BlockLimits limits;
   if (const auto body = vpd_body(page_b0, 0xb0)) {
+    limits.granularity = static_cast<std::uint32_t>(big_endian(*body, 2, 2));
     limits.max_transfer = static_cast<std::uint32_t>(big_endian(*body, 4, 4));
+    limits.optimal_transfer = static_cast<std::uint32_t>(big_endian(*body, 8, 4));
     limits.max_unmap = static_cast<std::uint32_t>(big_endian(*body, 16, 4));
     limits.max_write_same = big_endian(*body, 32, 8);
   }

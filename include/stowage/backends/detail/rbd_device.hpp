@@ -45,6 +45,11 @@ class RbdDevice {
   /// Sectors, unless somebody made an image that has no whole number of them.
   [[nodiscard]] Bytes block_size() const noexcept { return Bytes{size_.count % 512 == 0 ? 512U : 1U}; }
 
+  /// What of it lies in one object is optimal.
+  [[nodiscard]] IoSizes io_sizes() const noexcept {
+    return {.smallest = Bytes{}, .optimal = image_ ? detail::rbd_stripe(image_.get()) : Bytes{}};
+  }
+
   Result<void> read_at(Bytes at, std::span<std::byte> buffer) {
     if (auto good = check(at, buffer.size()); !good) return good;
     while (!buffer.empty()) {
@@ -166,7 +171,7 @@ class RbdDevice {
   bool writable_ = false;
 };
 
-static_assert(QueuedDevice<RbdDevice> && MappedDevice<RbdDevice> && TracksChanges<RbdDevice>);
+static_assert(QueuedDevice<RbdDevice> && SizedDevice<RbdDevice> && MappedDevice<RbdDevice> && TracksChanges<RbdDevice>);
 
 namespace detail {
 

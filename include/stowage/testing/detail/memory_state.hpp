@@ -98,6 +98,7 @@ class MemoryDevice {
  public:
   [[nodiscard]] Bytes size() const noexcept { return size_; }
   [[nodiscard]] Bytes block_size() const noexcept { return block_size_; }
+  [[nodiscard]] IoSizes io_sizes() const noexcept { return {.smallest = block_size_, .optimal = Bytes{}}; }
 
   Result<void> read_at(Bytes at, std::span<std::byte> buffer) {
     return access(Access::read_only, at, buffer.size(), [&](detail::SparseBlocks& blocks) -> Result<void> {
@@ -194,6 +195,6 @@ class MemoryDevice {
 
 using MemoryQueue = SerialQueue<MemoryDevice>;
 
-static_assert(QueuedDevice<MemoryDevice> && TracksChanges<MemoryDevice>);
+static_assert(QueuedDevice<MemoryDevice> && SizedDevice<MemoryDevice> && TracksChanges<MemoryDevice>);
 
 }  // namespace stowage::testing
