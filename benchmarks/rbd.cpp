@@ -258,6 +258,11 @@ class RbdBench {
     const auto alone = [&] { return at_once(1, 15, one_more); };
     bench::print_row("create, 8 callers at once", "one caller", bench::paired(pairs, crowd, alone),
                      bench::times_faster(2.5));
+    const auto bare_crowd = [&] { return at_once(8, 15, [&] { bare_.create(fresh("q")); }); };
+    const auto bare_alone = [&] { return at_once(1, 15, [&] { bare_.create(fresh("q")); }); };
+    bench::print_row("rbd_create4, 8 callers at once", "one caller", bench::paired(pairs, bare_crowd, bare_alone));
+    bench::print_row("create, 8 callers at once", "rbd_create4, 8 callers at once",
+                     bench::paired(pairs, crowd, bare_crowd));
   }
 
   Bare bare_;
