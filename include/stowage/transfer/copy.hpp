@@ -19,7 +19,7 @@ namespace stowage {
 
 /// Copies what `source` reads to `destination`. Both queues are idle and nobody else's, and are idle again afterwards.
 /// `extents`: where the source has data, as `MappedDevice::extents` tells it; empty: not known. With `only_extents`
-/// they are all that is copied, in order, from block to block; see `TracksChanges`.
+/// they are all that is copied, sorted and from block to block; see `TracksChanges`.
 ///
 /// The destination is as large as the source or larger; what lies behind the end of the source is left as it is, but
 /// for the rest of its last block, which becomes zeros. After an error the destination has some of the bytes. Where a
