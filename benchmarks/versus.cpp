@@ -1,12 +1,13 @@
 // One side of a comparison that `benchmarks/versus` makes: a load of random requests, through stowage or through the
 // bare C library, or a copy through stowage. It does it once, and prints what it took.
 // usage: bench_versus load ours|bare read|write DEPTH REQUESTS WHERE: prints seconds, and seconds of processor time
-//        bench_versus copy WHERE WHERE: prints seconds, KiB of memory before it and at most, and seconds with opening
-//                                       and closing both sides
+//        bench_versus copy WHERE WHERE: prints seconds, and KiB of memory before it and at most
+// bench_versus_lun is the same without RBD.
 // WHERE is of several words: file PATH, rbd CONF IMAGE, or iscsi PORTAL TARGET, which means its first LUN. A copy makes
 // the file or image that it goes to; a LUN is overwritten.
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <rados/librados.h>
 #include <rbd/librbd.h>
@@ -35,6 +36,12 @@
 using namespace stowage;
 
 namespace {
+
+#ifdef STOWAGE_VERSUS_WITHOUT_RBD
+constexpr bool with_rbd = false;
+#else
+constexpr bool with_rbd = true;
+#endif
 
 constexpr std::uint64_t block = 4096;
 constexpr std::size_t warm_up = 256;  // requests: connections, the exclusive lock, what is bound lazily
@@ -281,9 +288,11 @@ int load(std::span<char*> words) {
     auto queue = bench::must(UringQueue::open(where[0], access, load.depth), "opening");
     load_queue(queue, load);
   } else if (kind == "rbd" && where.size() == 2) {
-    if (side == "bare") return load_bare_rbd(where[0], where[1], load), 0;
-    auto storage = open_rbd(where[0]);
-    load_device(bench::must(storage.open_volume(*VolumeName::parse(where[1]), access), "opening"), load);
+    if constexpr (with_rbd) {
+      if (side == "bare") return load_bare_rbd(where[0], where[1], load), 0;
+      auto storage = open_rbd(where[0]);
+      load_device(bench::must(storage.open_volume(*VolumeName::parse(where[1]), access), "opening"), load);
+    }
   } else if (kind == "iscsi" && where.size() == 2) {
     if (side == "bare") return BareIscsi{where[0], where[1], 1, load}.run(), 0;
     auto storage = open_iscsi(where[0], where[1]);
@@ -325,14 +334,16 @@ int copy_from(Source& source, std::span<const Extent> extents, std::span<char*> 
     auto queue = bench::must(UringQueue::over(std::move(file), depth), "a queue");
     copy_onto(source, queue, extents, true);
   } else if (kind == "rbd" && to.size() == 3) {
-    auto storage = open_rbd(to[1]);
-    const CreateSpec spec{.vmid = VmId{100}, .size = source.size(), .name = *VolumeName::parse(to[2])};
-    const auto fill = [&](auto& device) -> Result<void> {
-      auto queue = bench::must(device.queue(depth), "a queue");
-      copy_onto(source, queue, extents, true);
-      return {};
-    };
-    bench::must(make_filled_volume(storage, spec, fill), "making a volume");
+    if constexpr (with_rbd) {
+      auto storage = open_rbd(to[1]);
+      const CreateSpec spec{.vmid = VmId{100}, .size = source.size(), .name = *VolumeName::parse(to[2])};
+      const auto fill = [&](auto& device) -> Result<void> {
+        auto queue = bench::must(device.queue(depth), "a queue");
+        copy_onto(source, queue, extents, true);
+        return {};
+      };
+      bench::must(make_filled_volume(storage, spec, fill), "making a volume");
+    }
   } else if (kind == "iscsi" && to.size() == 3) {
     auto storage = open_iscsi(to[1], to[2]);
     auto device = bench::must(storage.open_volume(first_lun(storage), Access::read_write), "opening");
@@ -361,9 +372,12 @@ int copy(std::span<char*> words) {
     return copy_from(queue, extents, words.subspan(2));
   }
   if (kind == "rbd" && words.size() > 3) {
-    auto storage = open_rbd(words[1]);
-    return copy_from_device(
-        bench::must(storage.open_volume(*VolumeName::parse(words[2]), Access::read_only), "opening"), words.subspan(3));
+    if constexpr (with_rbd) {
+      auto storage = open_rbd(words[1]);
+      return copy_from_device(
+          bench::must(storage.open_volume(*VolumeName::parse(words[2]), Access::read_only), "opening"),
+          words.subspan(3));
+    }
   }
   if (kind == "iscsi" && words.size() > 3) {
     auto storage = open_iscsi(words[1], words[2]);
@@ -376,14 +390,15 @@ int copy(std::span<char*> words) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // As stowctl does it.
+  ::mallopt(M_ARENA_MAX, 1);
+  ::mallopt(M_MMAP_THRESHOLD, 4 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 8 << 20);
   const std::span words{argv, static_cast<std::size_t>(argc)};
   const std::string_view command = argc > 1 ? argv[1] : "";
   int status = 2;
-  const double took = bench::seconds([&] {
-    if (command == "load") status = load(words.subspan(2));
-    if (command == "copy") status = copy(words.subspan(2));
-  });
-  if (status == 0 && command == "copy") std::printf("%.6f\n", took);
+  if (command == "load") status = load(words.subspan(2));
+  if (command == "copy") status = copy(words.subspan(2));
   if (status == 2) std::fputs("usage: see the head of benchmarks/versus.cpp\n", stderr);
   return status;
 }
