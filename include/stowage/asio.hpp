@@ -206,8 +206,8 @@ class AsioQueue {
     static detail::AsioOperation& operation_of(const IoCompletion& done) noexcept {
       return *reinterpret_cast<detail::AsioOperation*>(done.token);  // NOLINT(performance-no-int-to-ptr): the way back
     }
-    static void end(detail::AsioRow& row, detail::AsioOperation& operation, std::int64_t result) {
-      row.take(operation)->post(detail::request_result(operation.request, result));
+    void end(detail::AsioRow& row, detail::AsioOperation& operation, std::int64_t result) {
+      row.take(operation)->post(detail::request_result(*queue, operation.request, result));
     }
     void break_off(const Error& error) {
       const auto fail_all = [&](detail::AsioRow& row) {

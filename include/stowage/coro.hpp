@@ -77,7 +77,7 @@ class IoLoop {
       request_.token = reinterpret_cast<std::uintptr_t>(this);
       return loop_.launch(*this);
     }
-    Result<void> await_resume() const { return detail::request_result(request_, result_); }
+    Result<void> await_resume() const { return detail::request_result(loop_.queue_, request_, result_); }
 
    private:
     friend class IoLoop;

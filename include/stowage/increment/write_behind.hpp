@@ -10,8 +10,8 @@
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/increment/format.hpp>
+#include <stowage/io/kernel_error.hpp>
 #include <stowage/io/queue.hpp>
-#include <stowage/transfer/copier.hpp>
 #include <stowage/transfer/copy_slots.hpp>
 #include <utility>
 
@@ -95,7 +95,7 @@ class WriteBehind {
       const bool is_flush = one.token == flush_token;
       if (one.result < 0 && good) {
         good = fail(queue_error(queue_, one.result, is_flush ? "flushing the volume" : "writing to the volume",
-                                is_flush ? 0 : slots_[one.token].length));
+                                Bytes{is_flush ? 0 : slots_[one.token].length}));
       }
       if (!is_flush) slots_.idle.push_front(slots_[one.token]);
     }

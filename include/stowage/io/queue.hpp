@@ -39,6 +39,8 @@ struct IoRequest {
 };
 
 /// The end of one request. It was done as a whole, or failed; a write that failed may have reached the volume in part.
+/// A change that was sent, but to which no answer came, is -EINPROGRESS: it may have been done. At -ETIMEDOUT it was
+/// not.
 struct IoCompletion {
   std::uint64_t token = 0;
   std::int64_t result = 0;  ///< the length of the request in bytes, 0 for a flush; or -errno

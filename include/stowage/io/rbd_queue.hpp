@@ -31,7 +31,14 @@ inline Bytes rbd_stripe(::rbd_image_t image) noexcept {
 /// An `IoQueue` over librbd. Memory of any alignment will do.
 ///
 /// Its destructor, like every request, waits no longer than `rados_osd_op_timeout` of the connection, which `Rbd` sets
-/// to `OpenOptions::timeout`. A request that ends by it is -ETIMEDOUT; of a write that may mean that it was done.
+/// to `OpenOptions::timeout`.
+///
+/// | result | meaning |
+/// |---|---|
+/// | -ETIMEDOUT | of a read or flush: no answer in time |
+/// | -EINPROGRESS | the same of a write, discard or write_zeroes: it may have been done, or still be; do it again |
+/// | -ENOSPC, -EDQUOT | the cluster is full; the quota of the pool is used up (without `Rbd`, librados would wait) |
+/// | -EBUSY, -ESHUTDOWN | another client has the exclusive lock; this one is on the block list |
 ///
 /// Cost: what librbd allocates for a request, nothing of ours; an eventfd is written when the first of a batch of
 /// completions comes, and read when there are no more.
@@ -60,7 +67,7 @@ class RbdQueue {
     op->done = &state_->done;
     op->token = request.token;
     op->result = static_cast<std::int64_t>(*length);
-    op->reads = request.op == IoOp::read;
+    op->what = request.op;
     if (request.op == IoOp::flush && !state_->target.writable) {
       op->done->post(op);  // nothing to flush, and librbd would say EROFS
     } else {
@@ -98,7 +105,7 @@ class RbdQueue {
     detail::Mailbox<Op>* done = nullptr;
     std::uint64_t token = 0;
     std::int64_t result = 0;
-    bool reads = false;
+    IoOp what = IoOp::read;
   };
 
   /// librbd's callbacks hold addresses in it, so it does not move.
@@ -162,11 +169,17 @@ class RbdQueue {
     const ::ssize_t code = ::rbd_aio_get_return_value(completion);
     ::rbd_aio_release(completion);
     if (code < 0) {
-      op->result = code;
-    } else if (op->reads && code != op->result) {
+      op->result = failure(op->what, code);
+    } else if (op->what == IoOp::read && code != op->result) {
       op->result = -ENXIO;  // the image became smaller while it was open
     }
     op->done->post(op);
+  }
+
+  /// librbd's errno, as all queues mean it.
+  static std::int64_t failure(IoOp what, std::int64_t code) noexcept {
+    if (what == IoOp::read || what == IoOp::flush) return code;
+    return code == -ETIMEDOUT ? -EINPROGRESS : code == -EROFS ? -EBUSY : code;
   }
 
   std::unique_ptr<State> state_;

@@ -106,7 +106,9 @@ class UringOp {
     // ended. Either way nothing was done.
     if (result == -EINTR || result == -EAGAIN || result == -ECANCELED) return false;
     if (result == -EOPNOTSUPP && (op_ == IoOp::discard || op_ == IoOp::write_zeroes)) return other_way();
-    if (result < 0) return finish(result);
+    // What a disk did not answer in time may have been done.
+    const bool changes = op_ != IoOp::read && op_ != IoOp::flush;
+    if (result < 0) return finish(changes && result == -ETIMEDOUT ? -EINPROGRESS : result);
     const bool moved = op_ == IoOp::read || op_ == IoOp::write || (op_ == IoOp::write_zeroes && way_ == Way::write);
     if (moved && result == 0) return finish(-ENXIO);  // behind the end: it became smaller while it was open
     const std::uint64_t done = moved ? static_cast<std::uint64_t>(result) : range_length();

@@ -86,6 +86,7 @@ class SerialQueue {
   }
 
   static std::int64_t code_of(const Error& error) {
+    if (error.code() == Errc::outcome_unknown) return -EINPROGRESS;  // whatever it is natively
     if (error.native().value() != 0) return -error.native().value();
     switch (error.code()) {
       case Errc::no_space: return -ENOSPC;

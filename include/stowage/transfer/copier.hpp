@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -23,25 +22,6 @@
 #include <vector>
 
 namespace stowage::detail {
-
-/// What a request of a queue failed with, as an error. `doing`: "reading the source".
-template <IoQueue Q>
-Error queue_error(const Q& queue, std::int64_t result, const char* doing, std::uint64_t at) {
-  const int code = static_cast<int>(-result);
-  const Errc meaning = code == ESTALE                          ? Errc::identity_changed
-                       : code == EINPROGRESS                   ? Errc::outcome_unknown
-                       : code == EOPNOTSUPP                    ? Errc::not_supported
-                       : code == ENOTCONN || code == ESHUTDOWN ? Errc::unavailable
-                                                               : kernel_errc(code);
-  const std::error_code native = native_errno(code);
-  std::string text = std::string{doing} + " at " + std::to_string(at) + ": " + native.message();
-  if constexpr (requires { queue.trouble(); }) {
-    const Error* const trouble = queue.trouble();
-    const bool is_why = trouble != nullptr && (trouble->code() == meaning || meaning == Errc::outcome_unknown);
-    if (is_why) text += ", " + trouble->detail();
-  }
-  return {meaning, std::move(text), native};
-}
 
 /// How far apart requests of a copy should lie, to be done side by side on both sides. Zero: it makes no difference, or
 /// a stream is to be moved in its order.
@@ -162,7 +142,8 @@ class Copier {
   void was_read(const IoCompletion& done) {
     Slot& slot = slots_[done.token];
     const CopyPiece& piece = slot.piece;
-    if (done.result < 0) return give_up(queue_error(source_, done.result, "reading the source", piece.data_begin));
+    if (done.result < 0)
+      return give_up(queue_error(source_, done.result, "reading the source", Bytes{piece.data_begin}));
     // What was not read, and what fills up the last block, are zeros.
     std::fill_n(slot.memory.begin(), piece.data_begin - piece.at, std::byte{});
     const auto tail = static_cast<std::ptrdiff_t>(piece.data_end - piece.at);
@@ -226,7 +207,7 @@ class Copier {
     --slot.outstanding;
     if (done.result < 0) {
       const std::uint64_t at = slot.runs[done.token >> 32U].at;
-      return give_up(queue_error(destination_, done.result, "writing to the destination", at));
+      return give_up(queue_error(destination_, done.result, "writing to the destination", Bytes{at}));
     }
     if (slot.outstanding == 0 && slot.handed_over == slot.length) finish(slot);
   }
@@ -243,7 +224,7 @@ class Copier {
     }
     while (destination_.in_flight() > 0) {
       const std::size_t count = reap(destination_, [&](const IoCompletion& done) {
-        if (done.result < 0) give_up(queue_error(destination_, done.result, "flushing the destination", 0));
+        if (done.result < 0) give_up(queue_error(destination_, done.result, "flushing the destination", Bytes{}));
       });
       if (count == 0) sleep();
     }
@@ -257,7 +238,7 @@ class Copier {
       --busy_;
       slots_.idle.push(slot);
       if (done.result < 0) {
-        return give_up(queue_error(destination_, done.result, "reading back the destination", slot.piece.at));
+        return give_up(queue_error(destination_, done.result, "reading back the destination", Bytes{slot.piece.at}));
       }
       const auto seen = slot.memory.first(slot.length);
       const std::uint64_t sum = sums_[slot.piece.at / chunk_];
