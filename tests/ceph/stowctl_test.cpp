@@ -178,12 +178,19 @@ TEST_CASE("stowctl on Ceph: a stream out and in again, through files and pipes, 
   const Run stream = stowctl({"export", volid, "raw+size", "-"});
   REQUIRE(stream.status == 0);
   CHECK(stream.err.empty());
+  CHECK(stream.out.substr(0, 8) == std::string{"\x00\x00\x70\x00\x00\x00\x00\x00", 8});  // 7 MiB
   CHECK(stream.out.substr(8, data.size()) == data);
   const json copy = stowctl.ask({"import", volid, "raw+size", "-", "--allow-rename"}, stream.out);
   CHECK(copy["volid"] == "ceph:vm-7100-disk-0");
   CHECK(stowctl.refused(4, {"import", volid, "raw+size", "-"}, stream.out)["code"] == "already_exists");
   stowctl.ask({"--yes", "export", copy["volid"], "raw", out});
   CHECK(stowctl.read("out") == stream.out.substr(8));
+
+  // Written by hand: three bytes in, and the MiB that they have become out.
+  const std::string three{"\x03\x00\x00\x00\x00\x00\x00\x00xyz", 11};
+  CHECK(stowctl.ask({"import", "ceph:vm-7100-three", "raw+size", "-"}, three)["bytes"] == 3);
+  const Run mebibyte = stowctl({"export", "ceph:vm-7100-three", "raw+size", "-"});
+  CHECK((mebibyte.out == std::string{"\x00\x00\x10\x00\x00\x00\x00\x00xyz", 11} + std::string((1 << 20) - 3, '\0')));
 
   const std::size_t before = stowctl.ask({"list", "ceph", "--vmid", guest}).size();
   const std::string half = stream.out.substr(0, stream.out.size() / 2);

@@ -49,6 +49,7 @@ TEST_CASE("stowctl on a target: list, info, path, blockdev, status, scan, export
   CHECK(stowctl.ask({"export", "san:lun1", "raw+size", stowctl.file("lun")}) ==
         json{{"volid", "san:lun1"}, {"bytes", size}});
   CHECK(std::filesystem::file_size(stowctl.file("lun")) == size + 8);
+  CHECK(stowctl.read("lun").substr(0, 8) == std::string{"\x00\x00\x00\x04\x00\x00\x00\x00", 8});  // 64 MiB
   CHECK(stowctl.ask({"activate", "san"}) == json{{"active", true}});
 }
 

@@ -418,3 +418,45 @@ TEST_CASE("stream: works on a storage whose type is chosen at run time", "[trans
   REQUIRE(export_volume(any, volume_name("vm-1-disk-0"), out, {.format = StreamFormat::raw}));
   CHECK(std::equal(in.data.begin(), in.data.end(), out.data.begin()));
 }
+
+TEST_CASE("stream: raw+size is eight bytes, the least significant first, and then the data, byte by byte") {
+  const auto bytes = [](const std::string& text) {
+    Data data(text.size());
+    std::transform(text.begin(), text.end(), data.begin(), [](char c) { return static_cast<std::byte>(c); });
+    return data;
+  };
+  Lab lab;
+  SECTION("out") {
+    const VolumeName volume = *lab.storage.create({.vmid = VmId{100}, .size = Bytes{0x031000}});
+    {
+      auto device = lab.storage.open_volume(volume, Access::read_write).value();
+      REQUIRE(device.write_at(0_B, bytes("first" + std::string(507, '.'))));
+      REQUIRE(device.close());
+    }
+    Collected out;
+    REQUIRE(export_volume(lab.storage, volume, out));
+    CHECK(out.data.size() == 8 + 0x031000);
+    const Data begin{out.data.begin(), out.data.begin() + 14};
+    CHECK((begin == bytes(std::string{"\x00\x10\x03\x00\x00\x00\x00\x00"
+                                      "first.",
+                                      14})));
+    CHECK(out.data.back() == std::byte{0});
+  }
+  SECTION("in") {
+    std::string text{"\x03\x02\x00\x00\x00\x00\x00\x00", 8};  // 515
+    text += "first" + std::string(505, '.') + "last!";
+    Given in{bytes(text)};
+    const Imported got = import_volume(lab.storage, volume_name("vm-100-disk-0"), in).value();
+    CHECK(got.size == 515_B);
+    const Data content = lab.content(got.volume);
+    const Data whole = bytes(text);
+    CHECK(std::equal(content.begin(), content.begin() + 515, whole.begin() + 8));
+    CHECK(std::all_of(content.begin() + 515, content.end(), [](std::byte b) { return b == std::byte{0}; }));
+  }
+  SECTION("the bytes above the fourth count too") {
+    Given in{bytes(std::string{"\x01\x00\x00\x00\x01\x00\x00\x00x", 9})};  // 4 GiB and one byte, of which one comes
+    const auto made = import_volume(lab.storage, volume_name("vm-100-disk-0"), in);
+    REQUIRE_FALSE(made);
+    CHECK(made.error().code() == Errc::corrupt);
+  }
+}
