@@ -4,12 +4,14 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
 #include <map>
 #include <random>
 #include <stowage/backends/detail/iscsi_pages.hpp>
+#include <stowage/backends/detail/iscsi_piece.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -202,6 +204,26 @@ TEST_CASE("GET LBA STATUS: what is deallocated or anchored is not mapped, and no
   shorter[3] = 0x23;  // one byte less than two
   CHECK(parse_lba_status(shorter).size() == 1);
   CHECK(parse_lba_status({}).empty());
+}
+
+TEST_CASE("what a LUN answers to a request of a queue is what the kernel would say of a disk") {
+  const auto answer = [](int status, int key, int code) {
+    IscsiCommand command;
+    command.status = status;
+    command.sense_key = key;
+    command.sense_code = code;
+    return errno_of_answer(command);
+  };
+  constexpr int check = SCSI_STATUS_CHECK_CONDITION;
+  CHECK(answer(check, SCSI_SENSE_DATA_PROTECTION, 0x2707) == -ENOSPC);  // a thin LUN whose pool is full
+  CHECK(answer(check, SCSI_SENSE_DATA_PROTECTION, 0x2700) == -EROFS);   // write-protected
+  CHECK(answer(check, SCSI_SENSE_ILLEGAL_REQUEST, 0x2500) == -ENODEV);
+  CHECK(answer(check, SCSI_SENSE_ILLEGAL_REQUEST, 0x2000) == -EOPNOTSUPP);
+  CHECK(answer(check, SCSI_SENSE_ILLEGAL_REQUEST, 0x2400) == -EOPNOTSUPP);
+  CHECK(answer(check, SCSI_SENSE_ILLEGAL_REQUEST, 0x2100) == -EIO);
+  CHECK(answer(check, SCSI_SENSE_NOT_READY, 0x0400) == -ENOLINK);
+  CHECK(answer(check, SCSI_SENSE_MEDIUM_ERROR, 0x1100) == -EIO);
+  CHECK(answer(SCSI_STATUS_RESERVATION_CONFLICT, 0, 0) == -EBADE);
 }
 
 TEST_CASE("no answer makes the parsers read where they may not") {
