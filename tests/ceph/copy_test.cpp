@@ -42,6 +42,14 @@ std::vector<std::pair<std::uint64_t, std::uint64_t>> data_of(const std::vector<E
 using Ranges = std::vector<std::pair<std::uint64_t, std::uint64_t>>;
 constexpr std::uint64_t object = 4 << 20;
 
+/// QEMU's opinion of two images, files or RBD.
+void same(const std::string& one, const std::string& other) {
+  static_cast<void>(testing::shell("qemu-img compare -f raw -F raw " + one + " " + other));
+}
+std::string image_of(const RbdLab& lab, const VolumeName& volume) {
+  return "rbd:" + lab.spec(volume.str()) + ":conf=" + lab.server()["CONF"];
+}
+
 }  // namespace
 
 TEST_CASE("an image knows where it has data, and so do its snapshots and clones") {
@@ -107,10 +115,12 @@ TEST_CASE("a file is copied to an image, the image to another, and that to a fil
   }
   lab.rbd("export --no-progress " + lab.spec(first.str()) + " " + back);
   static_cast<void>(testing::shell("cmp " + file + " " + back));
+  same(file, image_of(lab, first));
   lab.rbd("resize --no-progress --allow-shrink --size 64M " + lab.spec(second.str()));
   static_cast<void>(testing::shell("rm " + back));
   lab.rbd("export --no-progress " + lab.spec(second.str()) + " " + back);
   static_cast<void>(testing::shell("cmp " + file + " " + back));
+  same(image_of(lab, first), image_of(lab, second));
 
   static_cast<void>(testing::shell("rm " + back));
   static_cast<void>(testing::shell("truncate -s 64M " + back));
@@ -120,6 +130,7 @@ TEST_CASE("a file is copied to an image, the image to another, and that to a fil
   const Copied copied = must(copy_queues(from, to, must(device.extents()), {.fresh = true, .verify = true}));
   CHECK(copied.written < 4_MiB);
   static_cast<void>(testing::shell("cmp " + file + " " + back));
+  same(back, image_of(lab, first));
 }
 
 TEST_CASE("a copy onto an image that is open to be read is refused") {

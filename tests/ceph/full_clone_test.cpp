@@ -18,14 +18,15 @@ namespace {
 constexpr const char* guest = "7200";
 constexpr std::uint64_t object = 4 << 20;
 
-/// Two storages: `ceph` is the pool `rbd`, `second` the pool `other`.
+/// Three storages: `ceph` is the pool `rbd`, `second` the pool `other`; `split` is `ceph` with the data in `data`.
 struct Ceph {
   Server server = Server::shared("ceph");
   Stowctl stowctl{"rbd: ceph\n\tmonhost " + server["MONHOST"] + "\n\tpool rbd\n\n" + "rbd: second\n\tmonhost " +
-                  server["MONHOST"] + "\n\tpool other\n"};
+                  server["MONHOST"] + "\n\tpool other\n\n" + "rbd: split\n\tmonhost " + server["MONHOST"] +
+                  "\n\tpool rbd\n\tdata-pool data\n"};
 
   Ceph() {
-    for (const char* id : {"ceph", "second"}) {
+    for (const char* id : {"ceph", "second", "split"}) {
       const std::string key = stowctl.file(std::string{"priv/ceph/"} + id + ".keyring");
       std::filesystem::copy_file(server["KEYRING"], key);
     }
@@ -39,7 +40,11 @@ struct Ceph {
     for (const char* id : {"ceph", "second"}) {
       const Run listed = stowctl({"--json", "list", id, "--vmid", guest});
       if (listed.status != 0) continue;
-      for (const json& volume : listed.document()) stowctl({"free", volume["volid"], "--snapshots"});
+      // clones before templates
+      const json volumes = listed.document();
+      for (auto volume = volumes.rbegin(); volume != volumes.rend(); ++volume) {
+        stowctl({"free", (*volume)["volid"], "--snapshots"});
+      }
     }
   }
   /// A raw stream, by way of stdin: 24 MiB, with data in the second object and at the very end.
@@ -117,4 +122,44 @@ TEST_CASE("stowctl on Ceph: a full clone is an independent copy, also on another
   CHECK(stowctl.refused(3, {"clone", volid, guest, "--full", "--snapshot", "none"})["code"] == "not_found");
   CHECK(stowctl.ask({"--dry-run", "clone", volid, guest, "--full", "--storage", "second"})["dry_run"] == true);
   CHECK(stowctl.ask({"list", "second", "--vmid", guest}) == before);
+}
+
+TEST_CASE("stowctl on Ceph: a linked clone is exported by its name, with what it has of its template") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  const std::string base = stowctl.ask({"template", lab.import()})["volid"];
+  const std::string clone = stowctl.ask({"clone", base, guest})["volid"];
+  REQUIRE(clone == "ceph:base-7200-disk-0/vm-7200-disk-1");
+  CHECK((lab.exported(clone) == lab.image));
+  // One block of its own.
+  const std::string path = stowctl.ask({"path", clone})["path"];
+  const std::string write = "qemu-io -f raw -c 'write -P 65 12M 64k' '" + path + "' >/dev/null 2>&1";
+  REQUIRE(std::system(write.c_str()) == 0);  // NOLINT(concurrency-mt-unsafe)
+  std::string expected = lab.image;
+  expected.replace(3 * object, 65536, std::string(65536, 'A'));
+  CHECK((lab.exported(clone) == expected));
+  CHECK((lab.exported(base) == lab.image));
+  const Run sized = stowctl({"export", clone, "raw+size", "-"});
+  CHECK(sized.out.substr(0, 8) == std::string{"\x00\x00\x80\x01\x00\x00\x00\x00", 8});  // 24 MiB
+  const std::string copy = stowctl.ask({"import", "second:vm-7200-disk-0", "raw+size", "-"}, sized.out)["volid"];
+  CHECK(lab.same_for_qemu(clone, copy));
+  stowctl({"free", clone});
+}
+
+TEST_CASE("stowctl on Ceph: imports and full clones into a storage with a data pool") {
+  const Ceph lab;
+  const Stowctl& stowctl = lab.stowctl;
+  const std::string volid = lab.import();
+  const std::string imported =
+      stowctl.ask({"import", "split:vm-7200-split", "raw", "-", "--size", "24M"}, lab.image)["volid"];
+  const std::string cloned = stowctl.ask({"clone", volid, guest, "--full", "--storage", "split"})["volid"];
+  for (const std::string& made : {imported, cloned}) {
+    CAPTURE(made);
+    REQUIRE(made.starts_with("split:"));
+    CHECK(lab.same_for_qemu(volid, made));
+    CHECK(stowctl.ask({"extents", made}) == stowctl.ask({"extents", volid}));
+    const std::string command = "timeout 30 rbd -c '" + lab.server["CONF"] + "' info --format json rbd/" +
+                                made.substr(6) + R"( 2>/dev/null | grep -q '"data_pool":"data"')";
+    CHECK(std::system(command.c_str()) == 0);  // NOLINT(concurrency-mt-unsafe)
+  }
 }
