@@ -141,6 +141,8 @@ class QueueModel {
     });
   }
 
+  /// What is written from now on is not what a copy of this model writes.
+  void reseed(std::uint32_t seed) { random_.seed(seed); }
   unsigned failed() const { return failed_; }
   unsigned count(IoOp op) const { return counts_[static_cast<std::size_t>(op)]; }
 
