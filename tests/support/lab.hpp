@@ -27,6 +27,10 @@ class Server {
   static Server own_target(const std::string& name, const std::string& options = {}) {
     return Server{"iscsi-" + name, "target", options};
   }
+  /// A target for tests of the suite ceph: it ends with that suite, and not with the suite iscsi.
+  static Server target_beside_ceph(const std::string& name, const std::string& options = {}) {
+    return Server{"target-" + name, "target", options};
+  }
 
   Server(Server&& other) noexcept
       : folder_{std::move(other.folder_)}, script_{std::exchange(other.script_, {})}, facts_{std::move(other.facts_)} {}
@@ -38,6 +42,7 @@ class Server {
   }
 
   const std::string& folder() const { return folder_; }
+  bool is_shared() const { return script_.empty(); }
   /// A line of the env file. One that is not there is an exception, and so a failure.
   const std::string& operator[](const std::string& name) const { return facts_.at(name); }
 
