@@ -5,10 +5,12 @@
 #include <stowage/backends/rbd.hpp>
 #include <stowage/storage.hpp>
 
+#include <cerrno>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "support/queue_model.hpp"
 #include "support/rbd_lab.hpp"
 
 using namespace stowage;
@@ -225,6 +227,11 @@ TEST_CASE("a full cluster says so") {
   lab.options.timeout = 3s;
   auto storage = lab.storage();
   const VolumeName volume = must(storage.create({.vmid = guest, .size = 8_MiB}));
+  lab.config.pool = "data";
+  auto beside = lab.storage("beside");
+  lab.config.pool = "rbd";
+  const VolumeName spare = must(beside.create({.vmid = guest, .size = 8_MiB}));
+  must(beside.remove(must(beside.create({.vmid = guest, .size = 8_MiB}))));  // from now on that pool has a trash
   lab.server().command("wait");
   CHECK(must(storage.status()).available.has_value());
   lab.ceph("osd set-nearfull-ratio 0.001");
@@ -238,13 +245,21 @@ TEST_CASE("a full cluster says so") {
   }
   CHECK(full);
   CHECK(elapsed([&] {
-          const auto created = storage.create({.vmid = guest, .size = 8_MiB, .name = volume_name("vm-990000101-x")});
-          REQUIRE_FALSE(created);
-          const Errc code = created.error().code();
-          CHECK((code == Errc::no_space || code == Errc::outcome_unknown || code == Errc::timed_out));
+          refused(storage.create({.vmid = guest, .size = 8_MiB, .name = volume_name("vm-990000101-x")}),
+                  Errc::no_space);
+          auto device = must(storage.open_volume(volume, Access::read_write));
+          const Error error = refusal_of(device.write_at(0_B, testing::pattern(1, 4096)), Errc::no_space);
+          CHECK(says(error, "the cluster is full"));
+          auto queue = must(device.queue(1));
+          const testing::PageBuffer memory{4096};
+          const ::iovec buffer = memory.iov();
+          CHECK(testing::perform(queue, testing::write_request(4_MiB, {&buffer, 1})) == -ENOSPC);
         }) < 10s);
   CHECK(must(storage.list()).size() == 1);
-  CHECK(elapsed([&] { CHECK_FALSE(storage.remove(volume)); }) < 10s);
+  must(beside.remove(spare));  // which makes room
+  CHECK(must(beside.list()).empty());
+  CHECK(elapsed([&] { refused(storage.remove(volume), Errc::no_space); }) < 10s);  // it is there, and nobody says else
+  CHECK(must(storage.list()).size() == 1);
   lab.ceph("osd set-full-ratio 0.95");
   lab.ceph("osd set-backfillfull-ratio 0.94");
   lab.ceph("osd set-nearfull-ratio 0.93");

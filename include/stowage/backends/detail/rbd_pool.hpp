@@ -35,6 +35,7 @@ inline Result<RbdIo> rbd_io(const RbdCluster& cluster, std::int64_t pool, const 
     return fail(rbd_error(code, "opening pool " + std::to_string(pool)));
   }
   RbdIo io{raw};
+  ::rados_set_pool_full_try(raw);
   ::rados_ioctx_set_namespace(raw, name_space.c_str());
   return io;
 }
@@ -73,6 +74,8 @@ inline Result<RbdPoolPtr> rbd_open_pool(const StorageId& id, RbdConfig config, c
     return fail(no_pool(code, config.pool));
   }
   RbdIo io{raw};
+  // Else librados holds back what a full pool does not take, and even what makes room there, until the deadline.
+  ::rados_set_pool_full_try(raw);
   if (!config.data_pool.empty()) {
     const auto found = ::rados_pool_lookup((*cluster)->client(), config.data_pool.c_str());
     if (found < 0) return fail(no_pool(static_cast<int>(found), config.data_pool));

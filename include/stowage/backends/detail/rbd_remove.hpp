@@ -3,6 +3,7 @@
 
 #include <rbd/librbd.h>
 #include <algorithm>
+#include <cerrno>
 #include <stowage/backends/detail/rbd_image.hpp>
 #include <stowage/backends/detail/rbd_intent.hpp>
 #include <stowage/backends/detail/rbd_listing.hpp>
@@ -67,6 +68,9 @@ inline Result<void> rbd_destroy(const RbdPool& pool, const std::string& name, Rb
     if (image) {
       if (auto alone = rbd_nobody_else(pool, image->get(), name, 0); !alone) return alone;
     }
+  }
+  if (code == -ENOENT && rbd_look(pool, name)) {  // so librbd 16.2 calls it when the pool is full and has no trash yet
+    return fail(rbd_error(-ENOSPC, "removing '" + pool.spec(name) + "' by way of the trash"));
   }
   if (code == -ENOENT) return fail(rbd_open_error(pool, code, name, {}));
   return rbd_changed(code, "removing '" + pool.spec(name) + "'");
