@@ -68,6 +68,8 @@ TEST_CASE("each verb that the type lacks is refused") {
   refuses(any.snapshots(lun), "this storage type has no snapshots");
   refuses(any.rollback(lun, snap), "this storage type has no snapshots");
   refuses(any.remove_snapshot(lun, snap), "this storage type has no snapshots");
+  refuses(any.activate(lun, snap), "this storage type has no snapshots");
+  refuses(any.deactivate(lun, snap), "this storage type has no snapshots");
   refuses(any.path(lun, snap), "this storage type has no snapshots");
   refuses(any.blockdev(lun, snap), "this storage type has no snapshots");
   refuses(any.clone(lun, {.vmid = VmId{100}}), "this storage type has no linked clones");

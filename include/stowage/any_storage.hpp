@@ -242,6 +242,12 @@ class BasicAnyStorage {
   Result<void> deactivate(const VolumeName& volume) {
     return std::visit([&](auto& s) { return s.deactivate(volume); }, storage_);
   }
+  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot) {
+    return call<void, Capability::snapshot>(*this, [&](auto& s) { return s.activate(volume, snapshot); });
+  }
+  Result<void> deactivate(const VolumeName& volume, const SnapshotName& snapshot) {
+    return call<void, Capability::snapshot>(*this, [&](auto& s) { return s.deactivate(volume, snapshot); });
+  }
   [[nodiscard]] Result<Status> status() const {
     return std::visit([](const auto& s) { return s.status(); }, storage_);
   }

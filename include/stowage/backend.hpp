@@ -47,6 +47,7 @@ namespace stowage {
 /// | | `snapshots(v)` | `Result<vector<SnapshotInfo>>`, oldest first | not_found |
 /// | | `rollback(v, s, work)` | `Result<void>` | not_found, in_use |
 /// | | `remove_snapshot(v, s)` | `Result<void>` | not_found, in_use (clones) |
+/// | | `activate(v, s)`, `deactivate(v, s)` | `Result<void>` | not_found, in_use |
 /// | | `path(v, s)`, `blockdev(v, s)` | as without | |
 /// | clone | `clone(base, to, spec)`, and of a snapshot `clone(v, s, to, spec)` | `Result<void>` | not_found, already_exists |
 /// | make_template | `make_template(v, to)` | `Result<void>` | not_found, already_exists, in_use, wrong_state |
@@ -114,6 +115,8 @@ inline constexpr bool implements<B, Capability::snapshot> =
       { seen.snapshots(v) } -> detail::returns<std::vector<SnapshotInfo>>;
       { b.rollback(v, s, work) } -> detail::returns<void>;
       { b.remove_snapshot(v, s) } -> detail::returns<void>;
+      { b.activate(v, s) } -> detail::returns<void>;
+      { b.deactivate(v, s) } -> detail::returns<void>;
       { seen.path(v, s) } -> detail::returns<std::string>;
       { seen.blockdev(v, s) } -> detail::returns<Blockdev>;
     };

@@ -73,13 +73,28 @@ class Storage {
   /// Makes the storage usable on this host (log in, activate the pool). May be repeated.
   Result<void> activate() { return named(backend_.activate()); }
   Result<void> deactivate() { return named(backend_.deactivate()); }
-  /// Makes one volume usable on this host. May be repeated.
+  /// Makes one volume usable on this host: there is what `path` and `blockdev` name. May be repeated.
   Result<void> activate(const VolumeName& volume) {
     return on(volume, [&](const VolumeName& v) { return backend_.activate(v); });
   }
+  /// The volume and its snapshots. Errors: in_use (somebody has one of them open).
   Result<void> deactivate(const VolumeName& volume) {
     return on(volume, [&](const VolumeName& v) { return backend_.deactivate(v); });
   }
+  /// Makes a snapshot usable on this host, to be read. May be repeated. Errors: not_found.
+  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot)
+    requires supports<B, Capability::snapshot>
+  {
+    return on(volume, [&](const VolumeName& v) { return backend_.activate(v, snapshot); });
+  }
+  this_storage_type_has_no_snapshots activate(const VolumeName&, const SnapshotName&) = delete;
+  /// That snapshot, and nothing else. Errors: in_use (somebody has it open).
+  Result<void> deactivate(const VolumeName& volume, const SnapshotName& snapshot)
+    requires supports<B, Capability::snapshot>
+  {
+    return on(volume, [&](const VolumeName& v) { return backend_.deactivate(v, snapshot); });
+  }
+  this_storage_type_has_no_snapshots deactivate(const VolumeName&, const SnapshotName&) = delete;
 
   /// How the storage is doing, asked just now.
   [[nodiscard]] Result<Status> status() const { return named(backend_.status()); }

@@ -222,8 +222,8 @@ TEST_CASE("what else the reference does, and what we do instead") {
       must(storage.deactivate());
       CHECK(bed.changes() == Lines{"lvchange -an pve/vm-1-x pve/data"});
     } else if (method == "activate_volume" && !args.at(3).is_null()) {
-      ++rows["activate"];  // a snapshot when it is opened; that it is not active behind that is told
-      refused(storage.open_volume(vm, s1), Errc::unavailable);
+      ++rows["activate"];  // that it is not active behind that is told
+      refused(storage.activate(vm, s1), Errc::unavailable);
       CHECK(bed.changes() == Lines{"lvchange -ay -K pve/snap_vm-100-disk-0_s1"});
     } else if (method == "activate_volume" && args.at(2) == vm.str()) {
       ++rows["activate"];

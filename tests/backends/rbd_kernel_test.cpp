@@ -151,13 +151,21 @@ TEST_CASE("krbd: a link of udev's counts only when it leads to the very device")
   CHECK(detail::krbd_device_path(kernel.tree, detail::krbd_find(kernel.tree, snapshot).front()) == deep);
 }
 
-TEST_CASE("krbd: an older image of the same name is not taken for the image") {
+TEST_CASE("krbd: an older image or snapshot of the same name is not taken for the one that is meant") {
   const FakeKernel kernel;
   kernel.map(0, image, "old1");
   const KrbdDevice device = detail::krbd_find(kernel.tree, image).front();
-  CHECK(detail::krbd_is_image(device, "old1"));
-  const Error error = refusal_of(detail::krbd_is_image(device, "new2"), Errc::identity_changed);
+  CHECK(detail::krbd_is_target(device, {"old1"}));
+  const Error error = refusal_of(detail::krbd_is_target(device, {"new2"}), Errc::identity_changed);
   CHECK((says(error, "old1") && says(error, "new2") && says(error, "rbd0")));
+
+  const KrbdIdentity snapshot = with(image, &KrbdIdentity::snapshot, "s1");
+  kernel.map(1, snapshot, "old1");
+  FakeKernel::write(kernel.folder(1) + "/snap_id", "4\n");
+  const KrbdDevice other = detail::krbd_find(kernel.tree, snapshot).front();
+  CHECK(detail::krbd_is_target(other, {"old1", "4"}));
+  CHECK(says(refusal_of(detail::krbd_is_target(other, {"old1", "5"}), Errc::identity_changed), "snapshot id 4"));
+  refused(detail::krbd_is_target(other, {"new2", "4"}), Errc::identity_changed);
 }
 
 TEST_CASE("krbd: of the features only those go that the kernel lacks, and those that need them") {
@@ -194,6 +202,9 @@ TEST_CASE("krbd: the commands") {
                                  "--client_mount_timeout", "10", "map", "--pool", "rbd", "--image", "vm-100-disk-0",
                                  "-o", "mount_timeout=10"});
   CHECK(detail::krbd_map_command(managed, image, options).timeout == 15s);
+  const auto of_snapshot = detail::krbd_map_command(managed, with(image, &KrbdIdentity::snapshot, "s1"), options).argv;
+  CHECK(std::vector<std::string>(of_snapshot.end() - 6, of_snapshot.end()) ==
+        std::vector<std::string>{"--image", "vm-100-disk-0", "--snap", "s1", "-o", "mount_timeout=10"});
 
   detail::RbdAccess external;
   external.external = true;
@@ -330,6 +341,8 @@ TEST_CASE("krbd: one at a time maps an image, and images do not wait for each ot
     REQUIRE(held);
     CHECK(detail::krbd_lock(kernel.tree, with(image, &KrbdIdentity::fsid, theirs), kernel.options));
     CHECK(detail::krbd_lock(kernel.tree, with(image, &KrbdIdentity::image, "vm-100-disk-1"), kernel.options));
+    refused(detail::krbd_lock(kernel.tree, with(image, &KrbdIdentity::snapshot, "s1"), kernel.options),
+            Errc::timed_out);
     CHECK(
         says(refusal_of(detail::krbd_lock(kernel.tree, image, kernel.options), Errc::timed_out), "rbd/vm-100-disk-0"));
     std::stop_source stop;
@@ -406,6 +419,41 @@ TEST_CASE("krbd: unmapping asks nobody when nothing is mapped, and takes every m
     kernel.map(1, image);
     runner.always(unmap_argv(kernel.node(1)), CommandOutput{.exit_code = 30, .err = "Read-only file system\n"});
     CHECK(says(refusal_of(unmap(), Errc::command_failed), "Read-only file system"));
+  }
+}
+
+TEST_CASE("krbd: an image is unmapped alone or with its snapshots, a snapshot alone") {
+  const FakeKernel kernel;
+  FakeRunner runner;
+  const KrbdIdentity s1 = with(image, &KrbdIdentity::snapshot, "s1");
+  const KrbdIdentity s2 = with(image, &KrbdIdentity::snapshot, "s2");
+  kernel.map(0, with(s1, &KrbdIdentity::fsid, theirs));
+  kernel.map(1, s1);
+  kernel.map(2, image);
+  kernel.map(3, s2);
+  kernel.map(4, with(s1, &KrbdIdentity::image, "vm-100-disk-1"));
+  for (int number = 0; number < 5; ++number) {
+    runner.always(unmap_argv(kernel.node(number)), [&kernel, number](const Command&) {
+      kernel.unmap(number);
+      return CommandOutput{};
+    });
+  }
+  const auto left = [&] {
+    std::vector<int> numbers;
+    for (int number = 0; number < 5; ++number) {
+      if (fs::exists(kernel.folder(number))) numbers.push_back(number);
+    }
+    return numbers;
+  };
+  SECTION("alone") {
+    CHECK(detail::krbd_unmap(runner, kernel.tree, s1, kernel.options));
+    CHECK(left() == std::vector<int>{0, 2, 3, 4});
+    CHECK(detail::krbd_unmap(runner, kernel.tree, image, kernel.options));
+    CHECK(left() == std::vector<int>{0, 3, 4});
+  }
+  SECTION("with its snapshots") {
+    CHECK(detail::krbd_unmap(runner, kernel.tree, image, kernel.options, detail::KrbdScope::with_snapshots));
+    CHECK(left() == std::vector<int>{0, 4});
   }
 }
 

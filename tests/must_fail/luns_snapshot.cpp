@@ -4,6 +4,8 @@
 // expect-error: deleted.*this_storage_type_has_no_snapshots
 // expect-error: deleted.*this_storage_type_has_no_snapshots
 // expect-error: deleted.*this_storage_type_has_no_snapshots
+// expect-error: deleted.*this_storage_type_has_no_snapshots
+// expect-error: deleted.*this_storage_type_has_no_snapshots
 #include "common.hpp"
 
 [[maybe_unused]] static void calls([[maybe_unused]] Luns& luns, [[maybe_unused]] const VolumeName& lun,
@@ -21,5 +23,9 @@
   static_cast<void>(luns.path(lun, snap));
 #elif defined(STOWAGE_MUST_FAIL) && STOWAGE_MUST_FAIL == 6
   static_cast<void>(luns.blockdev(lun, snap));
+#elif defined(STOWAGE_MUST_FAIL) && STOWAGE_MUST_FAIL == 7
+  static_cast<void>(luns.activate(lun, snap));
+#elif defined(STOWAGE_MUST_FAIL) && STOWAGE_MUST_FAIL == 8
+  static_cast<void>(luns.deactivate(lun, snap));
 #endif
 }

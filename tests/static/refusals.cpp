@@ -47,6 +47,11 @@ concept can_tell_snapshot_path = requires(const S& storage, const VolumeName& v,
   storage.blockdev(v, s);
 };
 template <class S>
+concept can_activate_snapshot = requires(S& storage, const VolumeName& v, const SnapshotName& s) {
+  storage.activate(v, s);
+  storage.deactivate(v, s);
+};
+template <class S>
 concept can_import = requires(S& storage, const VolumeName& v, const CreateSpec& spec) {
   storage.begin_import(spec);
   storage.end_import(v);
@@ -70,6 +75,7 @@ static_assert(can_flatten<All> && !can_flatten<Luns>);
 static_assert(can_open<All> && can_open<Luns>);
 static_assert(can_open_snapshot<All> && !can_open_snapshot<Luns>);
 static_assert(can_tell_snapshot_path<All> && !can_tell_snapshot_path<Luns>);
+static_assert(can_activate_snapshot<All> && !can_activate_snapshot<Luns>);
 static_assert(can_import<All> && !can_import<Luns>);
 
 // The concepts that generic code takes.

@@ -76,6 +76,13 @@ class BasicLvmThin {
   Result<void> activate(const VolumeName& volume) { return detail::lvm_activate_volume(tools_, volume); }
   /// The volume and its snapshots. Errors: in_use (and who has it open).
   Result<void> deactivate(const VolumeName& volume) { return detail::lvm_deactivate_volume(tools_, volume); }
+  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot) {
+    return detail::lvm_activate_snapshot(tools_, volume, snapshot);
+  }
+  /// Errors: in_use (and who has it open).
+  Result<void> deactivate(const VolumeName& volume, const SnapshotName& snapshot) {
+    return detail::lvm_deactivate_snapshot(tools_, volume, snapshot);
+  }
 
   /// Without the numbers of use while the pool is inactive.
   [[nodiscard]] Result<Status> status() const { return pool().map(detail::lvm_pool_status); }

@@ -33,7 +33,8 @@ namespace stowage {
 ///
 /// With `krbd`, `activate` maps an image to a device of the kernel, and `path` and `blockdev` are that device. It needs
 /// the kernel module rbd and the program rbd (package ceph-common). What is mapped and not used is unmapped before the
-/// image is removed, renamed, rolled back or made a template; to be opened here, it must be deactivated first.
+/// image is removed, renamed, rolled back or made a template, and a snapshot before it is removed, for the cluster does
+/// not see who has one mapped; to be opened here for writing, an image must be deactivated first.
 class Rbd {
  public:
   using Config = RbdConfig;
@@ -65,12 +66,20 @@ class Rbd {
   /// journaling). Errors: not_found, in_use; with krbd also unavailable (no kernel module rbd, no program rbd),
   /// permission_denied (not root), identity_changed (an older image of this name is mapped), wrong_state (a feature
   /// that the kernel lacks and that cannot be switched off).
-  Result<void> activate(const VolumeName& volume) {
-    return config().krbd ? detail::krbd_activate(pool_, volume) : exists(volume);
+  Result<void> activate(const VolumeName& volume) { return activate_one(volume, {}); }
+  /// Unmaps what this host has mapped of the image and its snapshots, also without krbd: containers map what they use.
+  /// Asks only sysfs, as long as nothing is mapped. Errors: in_use, with the mounts, devices and processes that use it.
+  Result<void> deactivate(const VolumeName& volume) {
+    return detail::krbd_deactivate(*pool_, volume, {}, detail::KrbdScope::with_snapshots);
   }
-  /// Unmaps the image if this host has it mapped, also without krbd: containers map what they use. Asks only sysfs, as
-  /// long as nothing is mapped. Errors: in_use, with the mounts, devices and processes that use it.
-  Result<void> deactivate(const VolumeName& volume) { return detail::krbd_deactivate(*pool_, volume); }
+  /// As for an image, and the device can only be read; no feature is switched off. Without krbd: it is there.
+  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot) {
+    return activate_one(volume, snapshot.str());
+  }
+  /// That snapshot only.
+  Result<void> deactivate(const VolumeName& volume, const SnapshotName& snapshot) {
+    return detail::krbd_deactivate(*pool_, volume, snapshot.str());
+  }
 
   [[nodiscard]] Result<Status> status() const { return detail::rbd_status(*pool_); }
   [[nodiscard]] Result<std::vector<VolumeInfo>> list(const ListFilter& filter) const {
@@ -115,10 +124,14 @@ class Rbd {
     return detail::rbd_list_snapshots(pool_, volume);
   }
   Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
-    return deactivate(volume).and_then([&] { return detail::rbd_roll_back(pool_, volume, snapshot, work); });
+    return detail::krbd_deactivate(*pool_, volume, {}).and_then([&] {
+      return detail::rbd_roll_back(pool_, volume, snapshot, work);
+    });
   }
   Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
-    return detail::rbd_remove_one_snapshot(pool_, volume, snapshot);
+    return deactivate(volume, snapshot).and_then([&] {
+      return detail::rbd_remove_one_snapshot(pool_, volume, snapshot);
+    });
   }
 
   Result<void> clone(const VolumeName& base, const VolumeName& to, const CloneSpec&) {
@@ -172,8 +185,9 @@ class Rbd {
  private:
   explicit Rbd(detail::RbdPoolPtr pool) noexcept : pool_{std::move(pool)} {}
 
-  [[nodiscard]] Result<void> exists(const VolumeName& volume) const {
-    return detail::rbd_find_entry(*pool_, volume).map([](const detail::RbdEntry&) {});
+  Result<void> activate_one(const VolumeName& volume, const std::string& snapshot) {
+    if (config().krbd) return detail::krbd_activate(pool_, volume, snapshot);
+    return detail::krbd_target(*pool_, volume, snapshot).map([](const detail::KrbdTarget&) {});
   }
 
   /// The path that a mapped image has, else the one that it will have.

@@ -139,6 +139,7 @@ std::vector<Law<F>> laws_of_snapshots() {
       {"snapshots stand in the way of removal", snapshots_stand_in_the_way_of_removal<F>},
       {"snapshots go with their volume when asked to", snapshots_go_with_their_volume_when_asked_to<F>},
       {"a snapshot has a path and blockdev of its own", a_snapshot_has_a_path_and_blockdev_of_its_own<F>},
+      {"activation of a snapshot can be repeated", activation_of_a_snapshot_can_be_repeated<F>},
       {"a volume keeps its snapshots when it is renamed or grown",
        a_volume_keeps_its_snapshots_when_it_is_renamed_or_grown<F>},
   };

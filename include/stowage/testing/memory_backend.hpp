@@ -82,6 +82,10 @@ class MemoryBackend {
   Result<void> deactivate(const VolumeName& volume) {
     return on(volume, [](Volume& v) { return unused(v); });
   }
+  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot) {
+    return on(volume, snapshot, [](Volume&, detail::MemorySnapshot&) { return Result<void>{}; });
+  }
+  Result<void> deactivate(const VolumeName& volume, const SnapshotName& snapshot) { return activate(volume, snapshot); }
 
   [[nodiscard]] Result<Status> status() const {
     return locked([&]() -> Result<Status> {

@@ -190,6 +190,26 @@ Result<void> lvm_deactivate_volume(const LvmTools<Runner>& tools, const VolumeNa
   return lvm_deactivate(tools, active);
 }
 
+template <CommandRunner Runner>
+Result<void> lvm_activate_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume,
+                                   const SnapshotName& snapshot) {
+  return lvm_find(tools, volume, snapshot).and_then([&](const LvmFound& found) {
+    return found.lv->active() ? Result<void>{} : lvm_activate(tools, *found.lv);
+  });
+}
+
+/// Errors: in_use; the kernel is asked first.
+template <CommandRunner Runner>
+Result<void> lvm_deactivate_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume,
+                                     const SnapshotName& snapshot) {
+  return lvm_find(tools, volume, snapshot).and_then([&](const LvmFound& found) -> Result<void> {
+    if (!found.lv->active()) return {};
+    return lvm_free(tools, found.view, found.lv->name).and_then([&] {
+      return lvm_deactivate(tools, {found.lv->name});
+    });
+  });
+}
+
 /// The pool itself: while it is inactive, LVM does not tell how full it is.
 template <CommandRunner Runner>
 Result<void> lvm_activate_pool(const LvmTools<Runner>& tools) {

@@ -8,6 +8,7 @@
 #include <stowage/backends/detail/rbd_kernel_devices.hpp>
 #include <stowage/backends/detail/rbd_kernel_map.hpp>
 #include <stowage/backends/detail/rbd_listing.hpp>
+#include <stowage/backends/detail/rbd_receipt.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
 #include <stowage/process/posix_runner.hpp>
 #include <string>
@@ -76,13 +77,35 @@ inline Result<KrbdIdentity> krbd_identity(const RbdPool& pool, const VolumeName&
   });
 }
 
-/// An image of the same name that came after the one that is mapped has another id.
+/// What is to be mapped, by the ids that are not given again.
+struct KrbdTarget {
+  std::string image_id;
+  std::string snapshot_id{};  ///< empty: the image itself
+};
+
+/// Errors: not_found.
+inline Result<KrbdTarget> krbd_target(const RbdPool& pool, const VolumeName& volume, const std::string& snapshot) {
+  if (snapshot.empty()) {
+    return rbd_find_entry(pool, volume).map([](RbdEntry&& entry) { return KrbdTarget{std::move(entry.id)}; });
+  }
+  auto image = rbd_look(pool, volume.str());
+  if (!image) return fail(std::move(image.error()));
+  return rbd_identity_key(image->get(), snapshot).map([](RbdIdentityKey&& key) {
+    return KrbdTarget{std::move(key.image), std::to_string(key.snapshot)};
+  });
+}
+
+/// An image or snapshot of the same name that came after the one that is mapped has another id.
 /// Errors: identity_changed.
-inline Result<void> krbd_is_image(const KrbdDevice& device, const std::string& id) {
-  if (device.image_id == id) return {};
-  return fail(Error{Errc::identity_changed, "'/dev/" + device.name() + "' is '" + device.identity.spec() +
-                                                "' of image id " + device.image_id + ", and the image has id " + id}
-                  .advise("deactivate the volume, and activate it again"));
+inline Result<void> krbd_is_target(const KrbdDevice& device, const KrbdTarget& target) {
+  const auto differs = [&](const std::string& kind, const std::string& mapped, const std::string& now) {
+    return fail(Error{Errc::identity_changed, "'/dev/" + device.name() + "' is '" + device.identity.spec() + "' of " +
+                                                  kind + " id " + mapped + ", and the " + kind + " has id " + now}
+                    .advise("deactivate it, and activate it again"));
+  };
+  if (device.image_id != target.image_id) return differs("image", device.image_id, target.image_id);
+  if (device.snapshot_id != target.snapshot_id) return differs("snapshot", device.snapshot_id, target.snapshot_id);
+  return {};
 }
 
 /// What this host has mapped is held by its own kernel, which the address of a watcher does not tell.
@@ -94,31 +117,34 @@ inline Error krbd_explain(const RbdPool& pool, const VolumeName& volume, Error e
   return std::move(error).advise("it is mapped here as /dev/" + mapped.front().name() + ": deactivate it first");
 }
 
-/// Maps the image, unless it is mapped.
-inline Result<void> krbd_activate(const RbdPoolPtr& pool, const VolumeName& volume) {
+/// Maps the image or its snapshot, unless it is mapped. For a snapshot, which can only be read, features need not fit.
+inline Result<void> krbd_activate(const RbdPoolPtr& pool, const VolumeName& volume, const std::string& snapshot = {}) {
   const KernelTree tree;
   const PosixRunner runner;
   const OpenOptions& options = pool->options;
-  const auto entry = rbd_find_entry(*pool, volume);
-  if (!entry) return fail(entry.error());
-  const auto image = krbd_identity(*pool, volume);
+  const auto target = krbd_target(*pool, volume, snapshot);
+  if (!target) return fail(target.error());
+  const auto image = krbd_identity(*pool, volume, snapshot);
   if (!image) return fail(image.error());
   const auto ready = [&](const KrbdDevice& device) {
-    return krbd_is_image(device, entry->id).and_then([&] { return krbd_wait_for_node(tree, device, options); });
+    return krbd_is_target(device, *target).and_then([&] { return krbd_wait_for_node(tree, device, options); });
   };
   if (const auto mapped = krbd_find(tree, *image); !mapped.empty()) return ready(mapped.front());
   if (auto loaded = krbd_load(runner, tree, options); !loaded) return loaded;
   const auto lock = krbd_lock(tree, *image, options);
   if (!lock) return fail(lock.error());
   if (const auto mapped = krbd_find(tree, *image); !mapped.empty()) return ready(mapped.front());
-  if (auto fit = krbd_fit_features(pool, volume.str(), krbd_supported_features(tree)); !fit) return fit;
+  if (snapshot.empty()) {
+    if (auto fit = krbd_fit_features(pool, volume.str(), krbd_supported_features(tree)); !fit) return fit;
+  }
   return krbd_map(runner, tree, pool->access, *image, options).and_then(ready);
 }
 
-/// Unmaps the image if it is mapped, whoever mapped it: containers are, also without krbd.
-inline Result<void> krbd_deactivate(const RbdPool& pool, const VolumeName& volume) {
-  return krbd_identity(pool, volume).and_then([&](const KrbdIdentity& image) {
-    return krbd_unmap(PosixRunner{}, KernelTree{}, image, pool.options);
+/// Unmaps the image or its snapshot if it is mapped, whoever mapped it: containers are, also without krbd.
+inline Result<void> krbd_deactivate(const RbdPool& pool, const VolumeName& volume, std::string_view snapshot,
+                                    KrbdScope scope = KrbdScope::one) {
+  return krbd_identity(pool, volume, snapshot).and_then([&](const KrbdIdentity& image) {
+    return krbd_unmap(PosixRunner{}, KernelTree{}, image, pool.options, scope);
   });
 }
 

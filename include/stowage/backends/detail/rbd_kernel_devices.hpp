@@ -24,14 +24,19 @@ struct KrbdIdentity {
   std::string snapshot;  ///< empty: the image itself
 
   [[nodiscard]] std::string spec() const { return rbd_spec(pool, name_space, image, snapshot); }
+  [[nodiscard]] KrbdIdentity without_snapshot() const { return {fsid, pool, name_space, image, {}}; }
   friend bool operator==(const KrbdIdentity&, const KrbdIdentity&) = default;
 };
 
-/// A mapped image: `rbdN`.
+/// The image, or the one snapshot; or the image and all snapshots of it.
+enum class KrbdScope { one, with_snapshots };
+
+/// A mapped image or snapshot: `rbdN`.
 struct KrbdDevice {
   std::uint64_t number = 0;
   KrbdIdentity identity;
-  std::string image_id;  ///< stays the same when the image is renamed, and is not given again
+  std::string image_id;     ///< stays the same when the image is renamed, and is not given again
+  std::string snapshot_id;  ///< of a snapshot; likewise
 
   [[nodiscard]] std::string name() const { return "rbd" + std::to_string(number); }
 };
@@ -45,17 +50,22 @@ inline std::optional<KrbdDevice> krbd_read_device(const KernelTree& tree, const 
   device.identity = {attribute(folder + "cluster_fsid"), attribute(folder + "pool"), attribute(folder + "pool_ns"),
                      attribute(folder + "name"), snapshot == "-" ? std::string{} : snapshot};
   device.image_id = attribute(folder + "image_id");
+  if (!device.identity.snapshot.empty()) device.snapshot_id = attribute(folder + "snap_id");
   const KrbdIdentity& found = device.identity;
   if (found.fsid.empty() || found.pool.empty() || found.image.empty() || snapshot.empty()) return {};
   return device;
 }
 
-/// The devices that an image is mapped to, the oldest first: rarely more than one.
-inline std::vector<KrbdDevice> krbd_find(const KernelTree& tree, const KrbdIdentity& wanted) {
+/// The devices that an image or snapshot is mapped to, the oldest first: rarely more than one.
+inline std::vector<KrbdDevice> krbd_find(const KernelTree& tree, const KrbdIdentity& wanted,
+                                         KrbdScope scope = KrbdScope::one) {
+  const auto is_wanted = [&](const KrbdIdentity& found) {
+    return found == wanted || (scope == KrbdScope::with_snapshots && found.without_snapshot() == wanted);
+  };
   std::vector<KrbdDevice> found;
   for (const std::string& number : names_in(tree.sys + "/devices/rbd")) {
     if (!all_digits(number)) continue;
-    if (auto device = krbd_read_device(tree, number); device && device->identity == wanted) {
+    if (auto device = krbd_read_device(tree, number); device && is_wanted(device->identity)) {
       found.push_back(*std::move(device));
     }
   }

@@ -47,7 +47,9 @@ inline Command krbd_map_command(const RbdAccess& access, const KrbdIdentity& ima
   const bool v2 = std::all_of(access.monhost.begin(), access.monhost.end(),
                               [](const Portal& monitor) { return monitor.port_text() == "3300"; });
   if (access.external && v2) how += ",ms_mode=prefer-crc";
-  argv.insert(argv.end(), {"--image", image.image, "-o", std::move(how)});
+  argv.insert(argv.end(), {"--image", image.image});
+  if (!image.snapshot.empty()) argv.insert(argv.end(), {"--snap", image.snapshot});
+  argv.insert(argv.end(), {"-o", std::move(how)});
   return {.argv = std::move(argv), .timeout = options.timeout + std::chrono::seconds{5}, .stop = options.stop};
 }
 
@@ -115,7 +117,8 @@ inline std::uint64_t krbd_supported_features(const KernelTree& tree) {
   return text.empty() ? ~std::uint64_t{0} : std::strtoull(text.c_str(), nullptr, 16);
 }
 
-/// One at a time maps or unmaps an image on this host: held while it lives, by whichever program, and gone with it.
+/// One at a time maps or unmaps an image and its snapshots on this host: held while it lives, by whichever program, and
+/// gone with it.
 /// The locked byte of /sys/bus/rbd/add stands for the image, so that images do not wait for each other.
 inline Result<Fd> krbd_lock(const KernelTree& tree, const KrbdIdentity& image, const OpenOptions& options) {
   const std::string path = tree.sys + "/bus/rbd/add";
@@ -128,7 +131,8 @@ inline Result<Fd> krbd_lock(const KernelTree& tree, const KrbdIdentity& image, c
   }
   struct ::flock byte {};
   byte.l_type = F_WRLCK;
-  byte.l_start = static_cast<::off_t>(std::hash<std::string>{}(image.fsid + "/" + image.spec()) >> 2U);
+  byte.l_start =
+      static_cast<::off_t>(std::hash<std::string>{}(image.fsid + "/" + image.without_snapshot().spec()) >> 2U);
   byte.l_len = 1;
   int error = 0;
   const auto locked_or_broken = [&] {
@@ -179,22 +183,23 @@ inline Error krbd_busy(const KernelTree& tree, const KrbdDevice& device) {
       "close it there");
 }
 
-/// Unmaps every device of an image. Nothing mapped is nothing to do, without a question to anybody.
+/// Unmaps every device of an image or snapshot. Nothing mapped is nothing to do, without a question to anybody.
 /// While the cluster does not answer, the kernel takes an unused device away all the same. The program that unmaps is
 /// ended at its deadline then, and the cluster gives up the kernel as it does with clients that died, 30 s later.
-/// Errors: in_use, with the users; unavailable (no program), timed_out (the cluster does not answer the kernel).
+/// Errors: in_use, with the users (what was unmapped before that stays so); unavailable (no program), timed_out (the
+/// cluster does not answer the kernel).
 template <CommandRunner Runner>
 Result<void> krbd_unmap(const Runner& runner, const KernelTree& tree, const KrbdIdentity& image,
-                        const OpenOptions& options) {
-  if (krbd_find(tree, image).empty()) return {};
+                        const OpenOptions& options, KrbdScope scope = KrbdScope::one) {
+  if (krbd_find(tree, image, scope).empty()) return {};
   const auto lock = krbd_lock(tree, image, options);
   if (!lock) return fail(lock.error());
-  for (const KrbdDevice& device : krbd_find(tree, image)) {
+  for (const KrbdDevice& device : krbd_find(tree, image, scope)) {
     const std::string node = tree.dev + "/" + device.name();
     const std::string doing = "unmapping '" + node + "'";
     auto output = runner.run(krbd_unmap_command(node, options));
     const auto now = krbd_read_device(tree, std::to_string(device.number));
-    if (!now || now->identity != image) continue;  // gone, whatever was said
+    if (!now || now->identity != device.identity) continue;  // gone, whatever was said
     if (!output && output.error().code() == Errc::timed_out) {
       return fail(std::move(output.error())
                       .during(doing)

@@ -187,6 +187,20 @@ void a_snapshot_has_a_path_and_blockdev_of_its_own(Bench<F>& bench) {
 }
 
 template <class F>
+void activation_of_a_snapshot_can_be_repeated(Bench<F>& bench) {
+  const Story<F> story{bench};
+  auto& storage = bench.storage();
+  for (int again = 0; again < 2; ++again) must(storage.activate(story.volume, story.first));
+  CHECK(bench.holds(story.volume, story.first, 1));
+  for (int again = 0; again < 2; ++again) must(storage.deactivate(story.volume, story.first));
+  must(storage.activate(story.volume, story.second));
+  must(storage.deactivate(story.volume));  // which takes its snapshots along
+  refused(storage.activate(story.volume, snapshot_name("missing")), Errc::not_found);
+  refused(storage.activate(bench.missing(), story.first), Errc::not_found);
+  CHECK(bench.holds(story.volume, 3));
+}
+
+template <class F>
 void a_volume_keeps_its_snapshots_when_it_is_renamed_or_grown(Bench<F>& bench) {
   const Story<F> story{bench};
   VolumeName volume = story.volume;
