@@ -7,6 +7,7 @@
 #include "text_table.hpp"
 
 #include <algorithm>
+#include <optional>
 
 namespace stowctl {
 
@@ -20,11 +21,9 @@ struct ListArguments {
   std::string content;
 };
 struct VolumeOrSnapshot {
-  std::string volid;
+  std::string volid;  // of activate and deactivate, a storage too
   std::string snapshot;
-};
-struct StorageOrVolume {
-  std::string name;
+  bool kernel = false;
 };
 
 Result<ListFilter> filter_of(const ListArguments& arguments) {
@@ -121,67 +120,101 @@ Result<Answer> show_info(Context& context, const OneVolume& arguments) {
   return answer;
 }
 
+/// The snapshot that is asked for, if one is.
+Result<std::optional<SnapshotName>> snapshot_of(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  return SnapshotName::parse(text).map([](const SnapshotName& name) { return std::optional{name}; });
+}
+
 Result<Answer> show_path(Context& context, const VolumeOrSnapshot& arguments) {
   const auto volume = Volume::open(context, arguments.volid);
   if (!volume) return fail(volume.error());
-  auto path = volume->storage.path(volume->name);
-  if (!arguments.snapshot.empty()) {
-    path = SnapshotName::parse(arguments.snapshot).and_then([&](const SnapshotName& snapshot) {
-      return volume->storage.path(volume->name, snapshot);
-    });
-  }
-  return std::move(path).map([](const std::string& p) { return Answer{p, {{"path", p}}}; });
+  const auto snapshot = snapshot_of(arguments.snapshot);
+  if (!snapshot) return fail(snapshot.error());
+  const UseOptions use{.kernel = arguments.kernel};
+  return (*snapshot ? volume->storage.path(volume->name, **snapshot, use) : volume->storage.path(volume->name, use))
+      .map([](const std::string& p) {
+        return Answer{p, {{"path", p}}};
+      });
 }
 
 Result<Answer> show_blockdev(Context& context, const VolumeOrSnapshot& arguments) {
   const auto volume = Volume::open(context, arguments.volid);
   if (!volume) return fail(volume.error());
-  auto node = volume->storage.blockdev(volume->name);
-  if (!arguments.snapshot.empty()) {
-    node = SnapshotName::parse(arguments.snapshot).and_then([&](const SnapshotName& snapshot) {
-      return volume->storage.blockdev(volume->name, snapshot);
-    });
-  }
-  return std::move(node).map([&](const Blockdev& b) {
-    // The secret itself is for whoever starts QEMU with it, not for a terminal.
-    if (b.secret) context.warn(volume->volid() + ": QEMU needs the secret object '" + b.secret->id + "' first");
-    return Answer{b.to_json(), Json::parse(b.to_json())};
-  });
+  const auto snapshot = snapshot_of(arguments.snapshot);
+  if (!snapshot) return fail(snapshot.error());
+  const UseOptions use{.kernel = arguments.kernel};
+  return (*snapshot ? volume->storage.blockdev(volume->name, **snapshot, use)
+                    : volume->storage.blockdev(volume->name, use))
+      .map([&](const Blockdev& b) {
+        // The secret itself is for whoever starts QEMU with it, not for a terminal.
+        if (b.secret) context.warn(volume->volid() + ": QEMU needs the secret object '" + b.secret->id + "' first");
+        return Answer{b.to_json(), Json::parse(b.to_json())};
+      });
 }
 
-Result<Answer> switch_on(Context& context, const StorageOrVolume& arguments, bool on) {
-  Answer answer{arguments.name + (on ? ": active" : ": inactive"), {{"active", on}}};
-  const std::string would = (on ? "activate " : "deactivate ") + arguments.name;
-  if (arguments.name.find(':') == std::string::npos) {
-    auto storage = context.open(arguments.name);
+Result<void> switch_volume(Volume& volume, const std::optional<SnapshotName>& snapshot, const UseOptions& use,
+                           bool on) {
+  AnyStorage& storage = volume.storage;
+  if (snapshot) return on ? storage.activate(volume.name, *snapshot, use) : storage.deactivate(volume.name, *snapshot);
+  return on ? storage.activate(volume.name, use) : storage.deactivate(volume.name);
+}
+
+Result<Answer> switch_on(Context& context, const VolumeOrSnapshot& arguments, bool on) {
+  const auto snapshot = snapshot_of(arguments.snapshot);
+  if (!snapshot) return fail(snapshot.error());
+  const std::string what = arguments.volid + (*snapshot ? "@" + (*snapshot)->str() : "");
+  Answer answer{what + (on ? ": active" : ": inactive"), {{"active", on}}};
+  const UseOptions use{.kernel = arguments.kernel};
+  const std::string would = (on ? "activate " : "deactivate ") + what;
+  if (arguments.volid.find(':') == std::string::npos) {
+    if (*snapshot || arguments.kernel) {
+      return fail(Errc::invalid_argument,
+                  "'" + arguments.volid + "' is a storage: --snapshot, --kernel are for volumes");
+    }
+    auto storage = context.open(arguments.volid);
     if (!storage) return fail(std::move(storage.error()));
     if (context.options().dry_run) return Context::would(would);
     context.begin_change();
     return (on ? storage->activate() : storage->deactivate()).map([&] { return answer; });
   }
-  auto volume = Volume::open(context, arguments.name);
+  auto volume = Volume::open(context, arguments.volid);
   if (!volume) return fail(std::move(volume.error()));
-  if (context.options().dry_run)
-    return volume->storage.info(volume->name).map([&](auto&&) { return Context::would(would); });
+  if (context.options().dry_run) {
+    const auto there = *snapshot ? volume->could(Capability::snapshot) : volume->storage.info(volume->name);
+    if (!there) return fail(there.error());
+    const auto device = arguments.kernel ? volume->storage.path(volume->name, use) : Result<std::string>{};
+    return device.map([&](const std::string&) { return Context::would(would); });
+  }
   context.begin_change();
-  return (on ? volume->storage.activate(volume->name) : volume->storage.deactivate(volume->name)).map([&] {
-    return answer;
-  });
+  return switch_volume(*volume, *snapshot, use, on).map([&] { return answer; });
 }
 
-Result<Answer> activate(Context& context, const StorageOrVolume& arguments) {
+Result<Answer> activate(Context& context, const VolumeOrSnapshot& arguments) {
   return switch_on(context, arguments, true);
 }
-Result<Answer> deactivate(Context& context, const StorageOrVolume& arguments) {
+Result<Answer> deactivate(Context& context, const VolumeOrSnapshot& arguments) {
   return switch_on(context, arguments, false);
 }
 
+void snapshot_and_use(CLI::App& app, VolumeOrSnapshot& arguments) {
+  app.add_option("--snapshot", arguments.snapshot, "a snapshot of it");
+  app.add_flag("--kernel", arguments.kernel, "as a device of the kernel, for containers: on rbd also without krbd");
+}
 void volume_and_snapshot(CLI::App& app, VolumeOrSnapshot& arguments) {
   app.add_option("VOLID", arguments.volid, "STORAGE:VOLUME")->required();
-  app.add_option("--snapshot", arguments.snapshot, "a snapshot of it");
+  snapshot_and_use(app, arguments);
 }
-void storage_or_volume(CLI::App& app, StorageOrVolume& arguments) {
-  app.add_option("ID-or-VOLID", arguments.name, "a storage, or STORAGE:VOLUME")->required();
+void storage_or_volume(CLI::App& app, VolumeOrSnapshot& arguments) {
+  app.add_option("ID-or-VOLID", arguments.volid, "a storage, or STORAGE:VOLUME")->required();
+}
+void use_of_storage_or_volume(CLI::App& app, VolumeOrSnapshot& arguments) {
+  storage_or_volume(app, arguments);
+  snapshot_and_use(app, arguments);
+}
+void end_of_storage_or_volume(CLI::App& app, VolumeOrSnapshot& arguments) {
+  storage_or_volume(app, arguments);
+  app.add_option("--snapshot", arguments.snapshot, "only this snapshot of it");
 }
 
 }  // namespace
@@ -198,8 +231,9 @@ void add_volume_commands(Commands commands) {
   commands.add<OneVolume>("info", "one volume, with its snapshots", one_volume, show_info);
   commands.add<VolumeOrSnapshot>("path", "the file string that QEMU opens it by", volume_and_snapshot, show_path);
   commands.add<VolumeOrSnapshot>("blockdev", "the object for QEMU's -blockdev", volume_and_snapshot, show_blockdev);
-  commands.add<StorageOrVolume>("activate", "make a storage or a volume usable here", storage_or_volume, activate);
-  commands.add<StorageOrVolume>("deactivate", "the opposite", storage_or_volume, deactivate);
+  commands.add<VolumeOrSnapshot>("activate", "make a storage or a volume usable here", use_of_storage_or_volume,
+                                 activate);
+  commands.add<VolumeOrSnapshot>("deactivate", "the opposite", end_of_storage_or_volume, deactivate);
 }
 
 }  // namespace stowctl

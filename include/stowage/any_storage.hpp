@@ -236,14 +236,14 @@ class BasicAnyStorage {
   Result<void> deactivate() {
     return std::visit([](auto& s) { return s.deactivate(); }, storage_);
   }
-  Result<void> activate(const VolumeName& volume) {
-    return std::visit([&](auto& s) { return s.activate(volume); }, storage_);
+  Result<void> activate(const VolumeName& volume, const UseOptions& use = {}) {
+    return std::visit([&](auto& s) { return s.activate(volume, use); }, storage_);
   }
   Result<void> deactivate(const VolumeName& volume) {
     return std::visit([&](auto& s) { return s.deactivate(volume); }, storage_);
   }
-  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot) {
-    return call<void, Capability::snapshot>(*this, [&](auto& s) { return s.activate(volume, snapshot); });
+  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot, const UseOptions& use = {}) {
+    return call<void, Capability::snapshot>(*this, [&](auto& s) { return s.activate(volume, snapshot, use); });
   }
   Result<void> deactivate(const VolumeName& volume, const SnapshotName& snapshot) {
     return call<void, Capability::snapshot>(*this, [&](auto& s) { return s.deactivate(volume, snapshot); });
@@ -257,17 +257,20 @@ class BasicAnyStorage {
   [[nodiscard]] Result<VolumeInfo> info(const VolumeName& volume) const {
     return std::visit([&](const auto& s) { return s.info(volume); }, storage_);
   }
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume) const {
-    return std::visit([&](const auto& s) { return s.path(volume); }, storage_);
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const UseOptions& use = {}) const {
+    return std::visit([&](const auto& s) { return s.path(volume, use); }, storage_);
   }
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot) const {
-    return call<std::string, Capability::snapshot>(*this, [&](const auto& s) { return s.path(volume, snapshot); });
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot,
+                                         const UseOptions& use = {}) const {
+    return call<std::string, Capability::snapshot>(*this, [&](const auto& s) { return s.path(volume, snapshot, use); });
   }
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume) const {
-    return std::visit([&](const auto& s) { return s.blockdev(volume); }, storage_);
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const UseOptions& use = {}) const {
+    return std::visit([&](const auto& s) { return s.blockdev(volume, use); }, storage_);
   }
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot) const {
-    return call<Blockdev, Capability::snapshot>(*this, [&](const auto& s) { return s.blockdev(volume, snapshot); });
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot,
+                                          const UseOptions& use = {}) const {
+    return call<Blockdev, Capability::snapshot>(*this,
+                                                [&](const auto& s) { return s.blockdev(volume, snapshot, use); });
   }
   Result<VolumeName> create(const CreateSpec& spec) {
     return call<VolumeName, Capability::provision>(*this, [&](auto& s) { return s.create(spec); });

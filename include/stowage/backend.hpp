@@ -28,11 +28,13 @@ namespace stowage {
 /// | `B::open(id, config, options)` | `Result<B>` | unavailable, permission_denied, not_found | connects; changes nothing |
 /// | `config()` | `const Config&` with a member `common` | | as it was opened |
 /// | `activate()`, `deactivate()` | `Result<void>` | unavailable | the storage; both may be repeated |
-/// | `activate(v)`, `deactivate(v)` | `Result<void>` | not_found, in_use | one volume; both may be repeated |
+/// | `activate(v, use)`, `deactivate(v)` | `Result<void>` | not_found, in_use | one volume; both may be repeated |
 /// | `status()` | `Result<Status>` | unavailable, timed_out | asks the storage now |
 /// | `list(filter)` | `Result<vector<VolumeInfo>>` | unavailable | our volumes in any order; foreign ones are left out |
 /// | `info(v)` | `Result<VolumeInfo>` | not_found | one volume |
-/// | `path(v)`, `blockdev(v)` | `Result<string>`, `Result<Blockdev>` | permission_denied | for QEMU; does not ask whether `v` exists |
+/// | `path(v, use)`, `blockdev(v, use)` | `Result<string>`, `Result<Blockdev>` | permission_denied | for QEMU; does not ask whether `v` exists |
+///
+/// With `use.kernel`, the three of them are about a device of the kernel, or not_supported where there is none.
 ///
 /// And by the capabilities of its row:
 ///
@@ -47,8 +49,8 @@ namespace stowage {
 /// | | `snapshots(v)` | `Result<vector<SnapshotInfo>>`, oldest first | not_found |
 /// | | `rollback(v, s, work)` | `Result<void>` | not_found, in_use |
 /// | | `remove_snapshot(v, s)` | `Result<void>` | not_found, in_use (clones) |
-/// | | `activate(v, s)`, `deactivate(v, s)` | `Result<void>` | not_found, in_use |
-/// | | `path(v, s)`, `blockdev(v, s)` | as without | |
+/// | | `activate(v, s, use)`, `deactivate(v, s)` | `Result<void>` | not_found, in_use |
+/// | | `path(v, s, use)`, `blockdev(v, s, use)` | as without | |
 /// | clone | `clone(base, to, spec)`, and of a snapshot `clone(v, s, to, spec)` | `Result<void>` | not_found, already_exists |
 /// | make_template | `make_template(v, to)` | `Result<void>` | not_found, already_exists, in_use, wrong_state |
 /// | flatten | `flatten(v, work)` | `Result<void>` | not_found |
@@ -60,23 +62,23 @@ namespace stowage {
 ///
 /// What multi-step verbs of its own left behind is found and finished by the optional `check()` and `recover()`.
 template <class B>
-concept Backend =
-    std::movable<B> && requires(B& b, const B& seen, const StorageId& id, const typename B::Config& config,
-                                const OpenOptions& options, const ListFilter& filter, const VolumeName& v) {
-      { features_of<B> } -> std::convertible_to<const Features&>;
-      { B::open(id, config, options) } -> detail::returns<B>;
-      { seen.config() } -> std::same_as<const typename B::Config&>;
-      { seen.config().common } -> std::convertible_to<const CommonConfig&>;
-      { b.activate() } -> detail::returns<void>;
-      { b.deactivate() } -> detail::returns<void>;
-      { b.activate(v) } -> detail::returns<void>;
-      { b.deactivate(v) } -> detail::returns<void>;
-      { seen.status() } -> detail::returns<Status>;
-      { seen.list(filter) } -> detail::returns<std::vector<VolumeInfo>>;
-      { seen.info(v) } -> detail::returns<VolumeInfo>;
-      { seen.path(v) } -> detail::returns<std::string>;
-      { seen.blockdev(v) } -> detail::returns<Blockdev>;
-    };
+concept Backend = std::movable<B> && requires(B& b, const B& seen, const StorageId& id,
+                                              const typename B::Config& config, const OpenOptions& options,
+                                              const ListFilter& filter, const VolumeName& v, const UseOptions& use) {
+  { features_of<B> } -> std::convertible_to<const Features&>;
+  { B::open(id, config, options) } -> detail::returns<B>;
+  { seen.config() } -> std::same_as<const typename B::Config&>;
+  { seen.config().common } -> std::convertible_to<const CommonConfig&>;
+  { b.activate() } -> detail::returns<void>;
+  { b.deactivate() } -> detail::returns<void>;
+  { b.activate(v, use) } -> detail::returns<void>;
+  { b.deactivate(v) } -> detail::returns<void>;
+  { seen.status() } -> detail::returns<Status>;
+  { seen.list(filter) } -> detail::returns<std::vector<VolumeInfo>>;
+  { seen.info(v) } -> detail::returns<VolumeInfo>;
+  { seen.path(v, use) } -> detail::returns<std::string>;
+  { seen.blockdev(v, use) } -> detail::returns<Blockdev>;
+};
 
 /// Whether `B` has all member functions of capability `C`. One specialization a capability.
 template <class B, Capability C>
@@ -110,15 +112,15 @@ inline constexpr bool implements<B, Capability::rename> = requires(B& b, const V
 
 template <class B>
 inline constexpr bool implements<B, Capability::snapshot> =
-    requires(B& b, const B& seen, const VolumeName& v, const SnapshotName& s, const Work& work) {
+    requires(B& b, const B& seen, const VolumeName& v, const SnapshotName& s, const Work& work, const UseOptions& use) {
       { b.snapshot(v, s) } -> detail::returns<void>;
       { seen.snapshots(v) } -> detail::returns<std::vector<SnapshotInfo>>;
       { b.rollback(v, s, work) } -> detail::returns<void>;
       { b.remove_snapshot(v, s) } -> detail::returns<void>;
-      { b.activate(v, s) } -> detail::returns<void>;
+      { b.activate(v, s, use) } -> detail::returns<void>;
       { b.deactivate(v, s) } -> detail::returns<void>;
-      { seen.path(v, s) } -> detail::returns<std::string>;
-      { seen.blockdev(v, s) } -> detail::returns<Blockdev>;
+      { seen.path(v, s, use) } -> detail::returns<std::string>;
+      { seen.blockdev(v, s, use) } -> detail::returns<Blockdev>;
     };
 template <class B>
 inline constexpr bool mentions<B, Capability::snapshot> =
@@ -257,5 +259,13 @@ consteval bool audit(std::integer_sequence<unsigned, C...>) {
 template <Backend B>
 inline constexpr bool audited =
     detail::audit<B>(std::make_integer_sequence<unsigned, static_cast<unsigned>(Capability::count_)>{});
+
+/// What there is to make a storage of type `B` of. `scan<IscsiDirect>(portal, options)`: the targets of a portal;
+/// `scan<Rbd>(id, config, options)`: the pools of a cluster, and their namespaces.
+template <Backend B, class... Where>
+  requires requires(Where&&... where) { B::scan(std::forward<Where>(where)...); }
+[[nodiscard]] auto scan(Where&&... where) {
+  return B::scan(std::forward<Where>(where)...);
+}
 
 }  // namespace stowage

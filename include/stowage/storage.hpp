@@ -1,7 +1,6 @@
 #pragma once
 // The facade: one storage, and the verbs that its row of the feature table allows.
 
-#include <algorithm>
 #include <concepts>
 #include <optional>
 #include <stop_token>
@@ -18,18 +17,6 @@
 #include <vector>
 
 namespace stowage {
-
-// What the compiler says to a call that the table forbids: each is the return type of a deleted function, so that
-// its name stands in the error line ("use of deleted function 'this_storage_type_has_no_snapshots ...'").
-struct this_storage_type_cannot_allocate_or_free_volumes;
-struct this_storage_type_cannot_resize_volumes;
-struct this_storage_type_cannot_rename_volumes;
-struct this_storage_type_has_no_snapshots;
-struct this_storage_type_has_no_linked_clones;
-struct this_storage_type_has_no_templates;
-struct this_storage_type_cannot_flatten_volumes;
-struct this_storage_type_cannot_open_snapshots;
-struct this_storage_type_cannot_be_imported_to;
 
 /// One storage. Every verb checks the grammar of the name and the state of the volume, and puts the storage's and
 /// the volume's name into every error.
@@ -64,7 +51,8 @@ class Storage {
   /// The policy itself, for what only it has.
   [[nodiscard]] B& backend() noexcept { return backend_; }
 
-  /// Who takes the snapshot of a running guest's disk: this storage, or QEMU.
+  /// Who takes the snapshot of a running guest's disk: this storage, or QEMU. What is used as a device of the kernel
+  /// (`UseOptions`) QEMU does not know: then it is this storage.
   [[nodiscard]] SnapshotMethod snapshot_method() const noexcept {
     if constexpr (requires { backend_.snapshot_method(); }) return backend_.snapshot_method();
     return SnapshotMethod::storage;
@@ -73,21 +61,22 @@ class Storage {
   /// Makes the storage usable on this host (log in, activate the pool). May be repeated.
   Result<void> activate() { return named(backend_.activate()); }
   Result<void> deactivate() { return named(backend_.deactivate()); }
-  /// Makes one volume usable on this host: there is what `path` and `blockdev` name. May be repeated.
-  Result<void> activate(const VolumeName& volume) {
-    return on(volume, [&](const VolumeName& v) { return backend_.activate(v); });
+  /// Makes one volume usable on this host: what `path` and `blockdev` with the same options name is there. May be
+  /// repeated. Errors of all three: not_supported (a device of the kernel, which iscsidirect has not).
+  Result<void> activate(const VolumeName& volume, const UseOptions& use = {}) {
+    return on(volume, [&](const VolumeName& v) { return backend_.activate(v, use); });
   }
-  /// The volume and its snapshots. Errors: in_use (somebody has one of them open).
+  /// The volume and its snapshots, however they are used. Errors: in_use (somebody has one of them open).
   Result<void> deactivate(const VolumeName& volume) {
     return on(volume, [&](const VolumeName& v) { return backend_.deactivate(v); });
   }
   /// Makes a snapshot usable on this host, to be read. May be repeated. Errors: not_found.
-  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot)
+  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot, const UseOptions& use = {})
     requires supports<B, Capability::snapshot>
   {
-    return on(volume, [&](const VolumeName& v) { return backend_.activate(v, snapshot); });
+    return on(volume, [&](const VolumeName& v) { return backend_.activate(v, snapshot, use); });
   }
-  this_storage_type_has_no_snapshots activate(const VolumeName&, const SnapshotName&) = delete;
+  this_storage_type_has_no_snapshots activate(const VolumeName&, const SnapshotName&, const UseOptions& = {}) = delete;
   /// That snapshot, and nothing else. Errors: in_use (somebody has it open).
   Result<void> deactivate(const VolumeName& volume, const SnapshotName& snapshot)
     requires supports<B, Capability::snapshot>
@@ -103,12 +92,7 @@ class Storage {
   [[nodiscard]] Result<std::vector<VolumeInfo>> list(const ListFilter& filter = {}) const {
     auto volumes = backend_.list(filter);
     if (!volumes) return named(std::move(volumes));
-    for (VolumeInfo& info : *volumes) detail::complete(info, features(), config().common);
-    if (filter.content) {
-      std::erase_if(*volumes, [&](const VolumeInfo& i) { return i.content && *i.content != *filter.content; });
-    }
-    std::sort(volumes->begin(), volumes->end(),
-              [](const VolumeInfo& a, const VolumeInfo& b) { return a.name < b.name; });
+    detail::complete(*volumes, filter, features(), config().common);
     return volumes;
   }
 
@@ -117,26 +101,30 @@ class Storage {
   }
 
   /// The file string that QEMU opens the volume by.
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume) const {
-    return on(volume, [&](const VolumeName& v) { return backend_.path(v); });
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const UseOptions& use = {}) const {
+    return on(volume, [&](const VolumeName& v) { return backend_.path(v, use); });
   }
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot) const
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot,
+                                         const UseOptions& use = {}) const
     requires supports<B, Capability::snapshot>
   {
-    return on(volume, [&](const VolumeName& v) { return backend_.path(v, snapshot); });
+    return on(volume, [&](const VolumeName& v) { return backend_.path(v, snapshot, use); });
   }
-  this_storage_type_has_no_snapshots path(const VolumeName&, const SnapshotName&) const = delete;
+  this_storage_type_has_no_snapshots path(const VolumeName&, const SnapshotName&,
+                                          const UseOptions& = {}) const = delete;
 
   /// The object that QEMU's `-blockdev` opens the volume by.
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume) const {
-    return on(volume, [&](const VolumeName& v) { return backend_.blockdev(v); });
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const UseOptions& use = {}) const {
+    return on(volume, [&](const VolumeName& v) { return backend_.blockdev(v, use); });
   }
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot) const
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot,
+                                          const UseOptions& use = {}) const
     requires supports<B, Capability::snapshot>
   {
-    return on(volume, [&](const VolumeName& v) { return backend_.blockdev(v, snapshot); });
+    return on(volume, [&](const VolumeName& v) { return backend_.blockdev(v, snapshot, use); });
   }
-  this_storage_type_has_no_snapshots blockdev(const VolumeName&, const SnapshotName&) const = delete;
+  this_storage_type_has_no_snapshots blockdev(const VolumeName&, const SnapshotName&,
+                                              const UseOptions& = {}) const = delete;
 
   /// Makes a new volume that reads as zeros, and says its name.
   /// Errors: invalid_argument (size zero or beyond 2^63-1), already_exists (the name asked for), no_space.
@@ -178,9 +166,8 @@ class Storage {
     requires supports<B, Capability::rename>
   {
     return on(volume, Capability::rename, [&](const VolumeName& v) -> Result<VolumeName> {
-      if (!to.vmid && !to.name) return fail(Errc::invalid_argument, "neither a new owner nor a new name was given");
-      const auto owner = to.vmid ? to.vmid : parse_volume_name(features().type, v)->owner();
-      if (!owner) return fail(Errc::invalid_argument, "the owner's number is too large, say a new one");
+      const auto owner = detail::new_owner(features().type, v, to);
+      if (!owner) return fail(owner.error());
       return claim(*owner, to.name, [&](const VolumeName& fresh) { return backend_.rename(v, fresh); })
           .and_then([&](const VolumeName& fresh) { return name_of(fresh); });
     });
@@ -278,10 +265,7 @@ class Storage {
   {
     const Capability capability = access == Access::read_write ? Capability::write : Capability::copy;
     return on(volume, capability, [&](const VolumeName& v) -> Result<typename B::Device> {
-      if (access == Access::read_write && config().common.content.has(Content::none)) {
-        return fail(Errc::wrong_state, "this storage has content none: its LUNs belong to somebody else");
-      }
-      return backend_.open_volume(v, access);
+      return detail::check_access(config().common, access).and_then([&] { return backend_.open_volume(v, access); });
     });
   }
 
@@ -356,11 +340,9 @@ class Storage {
 
   template <class Take>
   Result<VolumeName> make(const CreateSpec& spec, Take take) const {
-    return named(detail::check_content(features(), config().common, spec.content)
-                     .and_then([&] { return detail::check_size(spec.size); })
-                     .and_then([&] {
-                       return claim(spec.vmid, spec.name, [&](const VolumeName& v) { return about(v, take(v)); });
-                     }));
+    return named(detail::check_new(features(), config().common, spec).and_then([&] {
+      return claim(spec.vmid, spec.name, [&](const VolumeName& v) { return about(v, take(v)); });
+    }));
   }
   template <class Take>
   Result<VolumeName> claim(VmId vmid, const std::optional<VolumeName>& wanted, Take take) const {
@@ -394,13 +376,5 @@ class Storage {
   B backend_;
   detail::StorageTurns turns_;
 };
-
-/// What there is to make a storage of type `B` of. `scan<IscsiDirect>(portal, options)`: the targets of a portal;
-/// `scan<Rbd>(id, config, options)`: the pools of a cluster, and their namespaces.
-template <Backend B, class... Where>
-  requires requires(Where&&... where) { B::scan(std::forward<Where>(where)...); }
-[[nodiscard]] auto scan(Where&&... where) {
-  return B::scan(std::forward<Where>(where)...);
-}
 
 }  // namespace stowage

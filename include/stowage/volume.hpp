@@ -98,6 +98,18 @@ struct RemoveOptions {
   bool trash = false;      ///< rbd: move it to the trash instead
 };
 
+/// What a rollback does with a volume that is open: nothing (in_use), or it gets the content when it is activated next.
+enum class WhenOpen { refuse, at_next_activation };
+
+struct RollbackOptions {
+  WhenOpen when_open = WhenOpen::refuse;  ///< lvmthin can wait
+};
+
+/// How a volume is used on this host.
+struct UseOptions {
+  bool kernel = false;  ///< as a device of the kernel, as containers need it, also on rbd without `krbd`
+};
+
 /// How far a volume has come with a stream of a snapshot that it is receiving (increment/receive.hpp).
 struct Receipt {
   std::string target;                  ///< `snapshot_identity` of what it will be

@@ -1,5 +1,6 @@
 // stowctl on the storages of the kernel: a thin pool, and one that stands on a LUN of an iSCSI target.
 
+#include <fstream>
 #include <string>
 
 #include "support/lvm_lab.hpp"

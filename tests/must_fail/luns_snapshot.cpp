@@ -6,6 +6,7 @@
 // expect-error: deleted.*this_storage_type_has_no_snapshots
 // expect-error: deleted.*this_storage_type_has_no_snapshots
 // expect-error: deleted.*this_storage_type_has_no_snapshots
+// expect-error: deleted.*this_storage_type_has_no_snapshots
 #include "common.hpp"
 
 [[maybe_unused]] static void calls([[maybe_unused]] Luns& luns, [[maybe_unused]] const VolumeName& lun,

@@ -17,13 +17,15 @@ struct Floor {
   const Config& config() const { return config_; }
   Result<void> activate() { return {}; }
   Result<void> deactivate() { return {}; }
-  Result<void> activate(const VolumeName&) { return {}; }
+  Result<void> activate(const VolumeName&, const UseOptions&) { return {}; }
   Result<void> deactivate(const VolumeName&) { return {}; }
   Result<Status> status() const { return Status{}; }
   Result<std::vector<VolumeInfo>> list(const ListFilter&) const { return std::vector<VolumeInfo>{}; }
   Result<VolumeInfo> info(const VolumeName& v) const { return VolumeInfo{.name = v}; }
-  Result<std::string> path(const VolumeName& v) const { return v.str(); }
-  Result<Blockdev> blockdev(const VolumeName& v) const { return Blockdev{HostDeviceNode{v.str()}, std::nullopt}; }
+  Result<std::string> path(const VolumeName& v, const UseOptions&) const { return v.str(); }
+  Result<Blockdev> blockdev(const VolumeName& v, const UseOptions&) const {
+    return Blockdev{HostDeviceNode{v.str()}, std::nullopt};
+  }
 
  private:
   Config config_;

@@ -46,8 +46,8 @@ class LunBackend {
   const Config& config() const noexcept { return config_; }
   Result<void> activate() { return {}; }
   Result<void> deactivate() { return {}; }
-  Result<void> activate(const VolumeName& lun) {
-    return image(lun).map([](const VolumeName&) {});
+  Result<void> activate(const VolumeName& lun, const UseOptions& use = {}) {
+    return check(use).and_then([&] { return image(lun); }).map([](const VolumeName&) {});
   }
   Result<void> deactivate(const VolumeName& lun) { return activate(lun); }
   Result<Status> status() const { return Status{.active = true}; }
@@ -62,8 +62,11 @@ class LunBackend {
       return VolumeInfo{.name = lun, .size = info.size, .identity = "3" + info.identity};
     });
   }
-  Result<std::string> path(const VolumeName& lun) const { return "iscsi://10.0.0.1/iqn.a:1/" + lun.str().substr(3); }
-  Result<Blockdev> blockdev(const VolumeName&) const {
+  Result<std::string> path(const VolumeName& lun, const UseOptions& use) const {
+    return check(use).map([&] { return "iscsi://10.0.0.1/iqn.a:1/" + lun.str().substr(3); });
+  }
+  Result<Blockdev> blockdev(const VolumeName&, const UseOptions& use) const {
+    if (auto good = check(use); !good) return fail(std::move(good.error()));
     return Blockdev{IscsiNode{.portal = "10.0.0.1",
                               .target = "iqn.a:1",
                               .lun = 1,
@@ -81,6 +84,10 @@ class LunBackend {
   }
 
  private:
+  static Result<void> check(const UseOptions& use) {
+    if (use.kernel) return fail(Errc::not_supported, "this storage type has no devices of the kernel");
+    return {};
+  }
   Result<VolumeName> image(const VolumeName& lun) const {
     const auto found = luns_.find(lun.str());
     if (found == luns_.end()) return fail(Errc::not_found, "the target has no " + lun.str());

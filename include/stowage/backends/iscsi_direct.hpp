@@ -61,8 +61,8 @@ class IscsiDirect {
   }
 
   /// Nothing has to be done to a LUN, but it has to be there. Errors: not_found, when it is not, or is no disk.
-  Result<void> activate(const VolumeName& volume) const {
-    return info(volume).map([](const VolumeInfo&) {});
+  Result<void> activate(const VolumeName& volume, const UseOptions& use = {}) const {
+    return check(use).and_then([&] { return info(volume); }).map([](const VolumeInfo&) {});
   }
   Result<void> deactivate(const VolumeName& volume) const {
     return number_of(volume).map([](const Lun&) {});
@@ -98,7 +98,8 @@ class IscsiDirect {
   }
 
   /// `iscsi://PORTAL/TARGET/LUN`. Errors: permission_denied, when the storage has CHAP: the secret would stand in it.
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume) const {
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const UseOptions& use = {}) const {
+    if (auto good = check(use); !good) return fail(std::move(good.error()));
     const auto lun = number_of(volume);
     if (!lun) return fail(lun.error());
     const auto chap = connector_->chap();
@@ -110,7 +111,8 @@ class IscsiDirect {
     return detail::iscsi_url(config().portal, config().target, lun->digits, lun->number);
   }
 
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume) const {
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const UseOptions& use = {}) const {
+    if (auto good = check(use); !good) return fail(std::move(good.error()));
     const auto lun = number_of(volume);
     if (!lun) return fail(lun.error());
     auto chap = connector_->chap();
@@ -153,6 +155,12 @@ class IscsiDirect {
 
   IscsiDirect(StorageId id, std::shared_ptr<const detail::IscsiConnector> connector)
       : id_{std::move(id)}, connector_{std::move(connector)}, pool_{std::make_unique<detail::IscsiPool>(connector_)} {}
+
+  static Result<void> check(const UseOptions& use) {
+    if (!use.kernel) return {};
+    return fail(Error{Errc::not_supported, "this storage type has no devices of the kernel"}.advise(
+        "a storage of type iscsi has them, for the same target"));
+  }
 
   static Result<Lun> number_of(const VolumeName& volume) {
     auto parts = parse_volume_name(StorageType::iscsidirect, volume);

@@ -73,10 +73,12 @@ class BasicLvmThin {
   Result<void> activate() { return detail::lvm_activate_pool(tools_); }
   /// The pool and its volumes, and nothing else of the volume group. Errors: in_use (the volume and who has it open).
   Result<void> deactivate() { return detail::lvm_deactivate_pool(tools_); }
-  Result<void> activate(const VolumeName& volume) { return detail::lvm_activate_volume(tools_, volume); }
+  Result<void> activate(const VolumeName& volume, const UseOptions& = {}) {
+    return detail::lvm_activate_volume(tools_, volume);
+  }
   /// The volume and its snapshots. Errors: in_use (and who has it open).
   Result<void> deactivate(const VolumeName& volume) { return detail::lvm_deactivate_volume(tools_, volume); }
-  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot) {
+  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot, const UseOptions& = {}) {
     return detail::lvm_activate_snapshot(tools_, volume, snapshot);
   }
   /// Errors: in_use (and who has it open).
@@ -113,14 +115,18 @@ class BasicLvmThin {
     });
   }
 
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume) const { return tools_.device(volume.str()); }
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot) const {
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const UseOptions& = {}) const {
+    return tools_.device(volume.str());
+  }
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot,
+                                         const UseOptions& = {}) const {
     return tools_.device(detail::lvm_snapshot_lv(volume.str(), snapshot.str()));
   }
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume) const {
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const UseOptions& = {}) const {
     return path(volume).map([](std::string path) { return Blockdev{HostDeviceNode{std::move(path)}, {}}; });
   }
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot) const {
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot,
+                                          const UseOptions& = {}) const {
     return path(volume, snapshot).map([](std::string path) { return Blockdev{HostDeviceNode{std::move(path)}, {}}; });
   }
 

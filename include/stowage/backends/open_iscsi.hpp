@@ -98,7 +98,7 @@ class BasicOpenIscsi {
 
   /// The LUN is there, it is the one of the name, its size is the current one, and its path leads to it.
   /// Errors: not_found, identity_changed, unavailable (no session; no path works; udev has not named it), timed_out.
-  Result<void> activate(const VolumeName& volume) const {
+  Result<void> activate(const VolumeName& volume, const UseOptions& = {}) const {
     return verified(volume).and_then([&](const detail::KernelLun& lun) {
       return detail::check_link(host(), lun, detail::split_lun_name(volume.str()).by_id);
     });
@@ -177,10 +177,10 @@ class BasicOpenIscsi {
     return find(volume).map([&](const detail::KernelLun& lun) { return described(volume, lun); });
   }
 
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume) const {
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const UseOptions& = {}) const {
     return host().by_id + "/" + detail::split_lun_name(volume.str()).by_id;
   }
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume) const {
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const UseOptions& = {}) const {
     return path(volume).map([](std::string&& path) { return Blockdev{HostDeviceNode{std::move(path)}, std::nullopt}; });
   }
 

@@ -31,10 +31,11 @@ namespace stowage {
 /// MiB. Snapshots of a running guest's image are possible: the client that holds the image's lock is asked to take
 /// them.
 ///
-/// With `krbd`, `activate` maps an image to a device of the kernel, and `path` and `blockdev` are that device. It needs
-/// the kernel module rbd and the program rbd (package ceph-common). What is mapped and not used is unmapped before the
-/// image is removed, renamed, rolled back or made a template, and a snapshot before it is removed, for the cluster does
-/// not see who has one mapped; to be opened here for writing, an image must be deactivated first.
+/// With `krbd`, or where `UseOptions` ask for the kernel, `activate` maps an image to a device of the kernel, and
+/// `path` and `blockdev` are that device. It needs the kernel module rbd and the program rbd (package ceph-common).
+/// What is mapped and not used is unmapped before the image is removed, renamed, rolled back or made a template, and a
+/// snapshot before it is removed, for the cluster does not see who has one mapped; to be opened here for writing, an
+/// image must be deactivated first.
 class Rbd {
  public:
   using Config = RbdConfig;
@@ -62,19 +63,19 @@ class Rbd {
 
   Result<void> activate() { return detail::rbd_probe(*pool_); }
   Result<void> deactivate() { return {}; }
-  /// With krbd, maps the image, and switches off those of its features that this kernel lacks (on Linux 6.1 that is
-  /// journaling). Errors: not_found, in_use; with krbd also unavailable (no kernel module rbd, no program rbd),
-  /// permission_denied (not root), identity_changed (an older image of this name is mapped), wrong_state (a feature
-  /// that the kernel lacks and that cannot be switched off).
-  Result<void> activate(const VolumeName& volume) { return activate_one(volume, {}); }
+  /// With krbd, or for the kernel, maps the image, and switches off those of its features that this kernel lacks (on
+  /// Linux 6.1 that is journaling). Errors: not_found, in_use; when it maps, also unavailable (no kernel module rbd, no
+  /// program rbd), permission_denied (not root), identity_changed (an older image of this name is mapped), wrong_state
+  /// (a feature that the kernel lacks and that cannot be switched off).
+  Result<void> activate(const VolumeName& volume, const UseOptions& use = {}) { return activate_one(volume, {}, use); }
   /// Unmaps what this host has mapped of the image and its snapshots, also without krbd: containers map what they use.
   /// Asks only sysfs, as long as nothing is mapped. Errors: in_use, with the mounts, devices and processes that use it.
   Result<void> deactivate(const VolumeName& volume) {
     return detail::krbd_deactivate(*pool_, volume, {}, detail::KrbdScope::with_snapshots);
   }
-  /// As for an image, and the device can only be read; no feature is switched off. Without krbd: it is there.
-  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot) {
-    return activate_one(volume, snapshot.str());
+  /// As for an image, and the device can only be read; no feature is switched off.
+  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot, const UseOptions& use = {}) {
+    return activate_one(volume, snapshot.str(), use);
   }
   /// That snapshot only.
   Result<void> deactivate(const VolumeName& volume, const SnapshotName& snapshot) {
@@ -97,13 +98,19 @@ class Rbd {
     });
   }
 
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume) const { return path_of(volume, {}); }
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot) const {
-    return path_of(volume, snapshot.str());
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const UseOptions& use = {}) const {
+    return path_of(volume, {}, use);
   }
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume) const { return blockdev_of(volume, {}); }
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot) const {
-    return blockdev_of(volume, snapshot.str());
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot,
+                                         const UseOptions& use = {}) const {
+    return path_of(volume, snapshot.str(), use);
+  }
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const UseOptions& use = {}) const {
+    return blockdev_of(volume, {}, use);
+  }
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot,
+                                          const UseOptions& use = {}) const {
+    return blockdev_of(volume, snapshot.str(), use);
   }
 
   Result<void> create(const VolumeName& volume, const CreateSpec& spec) {
@@ -185,8 +192,10 @@ class Rbd {
  private:
   explicit Rbd(detail::RbdPoolPtr pool) noexcept : pool_{std::move(pool)} {}
 
-  Result<void> activate_one(const VolumeName& volume, const std::string& snapshot) {
-    if (config().krbd) return detail::krbd_activate(pool_, volume, snapshot);
+  [[nodiscard]] bool in_kernel(const UseOptions& use) const noexcept { return config().krbd || use.kernel; }
+
+  Result<void> activate_one(const VolumeName& volume, const std::string& snapshot, const UseOptions& use) {
+    if (in_kernel(use)) return detail::krbd_activate(pool_, volume, snapshot);
     return detail::krbd_target(*pool_, volume, snapshot).map([](const detail::KrbdTarget&) {});
   }
 
@@ -199,12 +208,14 @@ class Rbd {
     });
   }
 
-  [[nodiscard]] Result<std::string> path_of(const VolumeName& volume, std::string_view snapshot) const {
-    if (config().krbd) return device(volume, snapshot);
+  [[nodiscard]] Result<std::string> path_of(const VolumeName& volume, std::string_view snapshot,
+                                            const UseOptions& use) const {
+    if (in_kernel(use)) return device(volume, snapshot);
     return detail::rbd_path(pool_->access, config(), volume, snapshot);
   }
-  [[nodiscard]] Result<Blockdev> blockdev_of(const VolumeName& volume, std::string_view snapshot) const {
-    if (!config().krbd) return Blockdev{detail::rbd_node(pool_->access, config(), volume, snapshot), {}};
+  [[nodiscard]] Result<Blockdev> blockdev_of(const VolumeName& volume, std::string_view snapshot,
+                                             const UseOptions& use) const {
+    if (!in_kernel(use)) return Blockdev{detail::rbd_node(pool_->access, config(), volume, snapshot), {}};
     return device(volume, snapshot).map([](std::string path) { return Blockdev{HostDeviceNode{std::move(path)}, {}}; });
   }
 

@@ -2,6 +2,7 @@
 // The part of `Storage<B>` that does not depend on B: what is checked before a policy is asked, and how a new volume
 // gets its name.
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -14,6 +15,23 @@
 #include <stowage/volume.hpp>
 #include <string>
 #include <utility>
+#include <vector>
+
+namespace stowage {
+
+// What the compiler says to a call that the table forbids: each is the return type of a deleted function, so that
+// its name stands in the error line ("use of deleted function 'this_storage_type_has_no_snapshots ...'").
+struct this_storage_type_cannot_allocate_or_free_volumes;
+struct this_storage_type_cannot_resize_volumes;
+struct this_storage_type_cannot_rename_volumes;
+struct this_storage_type_has_no_snapshots;
+struct this_storage_type_has_no_linked_clones;
+struct this_storage_type_has_no_templates;
+struct this_storage_type_cannot_flatten_volumes;
+struct this_storage_type_cannot_open_snapshots;
+struct this_storage_type_cannot_be_imported_to;
+
+}  // namespace stowage
 
 namespace stowage::detail {
 
@@ -58,6 +76,16 @@ inline void complete(VolumeInfo& info, const Features& row, const CommonConfig& 
   if (!info.content && images != config.content.has(Content::rootdir)) {
     info.content = images ? Content::images : Content::rootdir;
   }
+}
+
+/// And of all of them, sorted by name, those that are asked for.
+inline void complete(std::vector<VolumeInfo>& infos, const ListFilter& filter, const Features& row,
+                     const CommonConfig& config) {
+  for (VolumeInfo& info : infos) complete(info, row, config);
+  if (filter.content) {
+    std::erase_if(infos, [&](const VolumeInfo& i) { return i.content && *i.content != *filter.content; });
+  }
+  std::sort(infos.begin(), infos.end(), [](const VolumeInfo& a, const VolumeInfo& b) { return a.name < b.name; });
 }
 
 /// Takes the name `wanted`, or else the next free one of the guest. `take(name)` is atomic and says already_exists:

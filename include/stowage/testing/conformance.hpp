@@ -44,6 +44,7 @@ std::vector<Law<F>> laws_of_all() {
       {"a name that the type does not have is parse_failed", a_name_that_the_type_does_not_have_is_parse_failed<F>},
       {"blockdev is one JSON object with a driver", blockdev_is_one_json_object_with_a_driver<F>},
       {"path is not empty", path_is_not_empty<F>},
+      {"the kernel's device has a path, or is not_supported", the_kernels_device_has_a_path_or_is_not_supported<F>},
       {"check finds nothing in a good storage, and recover does nothing",
        check_finds_nothing_in_a_good_storage_and_recover_does_nothing<F>},
   };

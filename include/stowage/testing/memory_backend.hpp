@@ -3,7 +3,6 @@
 // backend that the conformance suite is run on.
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -76,13 +75,13 @@ class MemoryBackend {
   Result<void> deactivate() {
     return locked([] { return Result<void>{}; });
   }
-  Result<void> activate(const VolumeName& volume) {
-    return on(volume, [](Volume&) { return Result<void>{}; });
+  Result<void> activate(const VolumeName& volume, const UseOptions& = {}) {
+    return on(volume, [](Volume& v) { return finish_waiting(v); });
   }
   Result<void> deactivate(const VolumeName& volume) {
     return on(volume, [](Volume& v) { return unused(v); });
   }
-  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot) {
+  Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot, const UseOptions& = {}) {
     return on(volume, snapshot, [](Volume&, detail::MemorySnapshot&) { return Result<void>{}; });
   }
   Result<void> deactivate(const VolumeName& volume, const SnapshotName& snapshot) { return activate(volume, snapshot); }
@@ -114,14 +113,18 @@ class MemoryBackend {
   [[nodiscard]] Result<VolumeInfo> info(const VolumeName& volume) const {
     return on(volume, [&](Volume& v) -> Result<VolumeInfo> { return describe(volume, v); });
   }
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume) const { return "/dev/memory/" + volume.str(); }
-  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot) const {
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const UseOptions& = {}) const {
+    return "/dev/memory/" + volume.str();
+  }
+  [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot,
+                                         const UseOptions& = {}) const {
     return "/dev/memory/" + volume.str() + "@" + snapshot.str();
   }
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume) const {
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const UseOptions& = {}) const {
     return Blockdev{HostDeviceNode{*path(volume)}, std::nullopt};
   }
-  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot) const {
+  [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const SnapshotName& snapshot,
+                                          const UseOptions& = {}) const {
     return Blockdev{HostDeviceNode{*path(volume, snapshot)}, std::nullopt};
   }
 

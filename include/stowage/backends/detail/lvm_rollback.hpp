@@ -16,6 +16,7 @@
 #include <stowage/backends/detail/lvm_intent.hpp>
 #include <stowage/backends/detail/lvm_receipt.hpp>
 #include <stowage/backends/detail/lvm_use.hpp>
+#include <stowage/volume.hpp>
 #include <string>
 #include <utility>
 #include <vector>

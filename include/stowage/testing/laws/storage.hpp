@@ -114,6 +114,22 @@ void path_is_not_empty(Bench<F>& bench) {
   }
 }
 
+/// Containers need it, whatever the storage is configured for.
+template <class F>
+void the_kernels_device_has_a_path_or_is_not_supported(Bench<F>& bench) {
+  auto& storage = bench.storage();
+  const VolumeName volume = bench.writable();
+  const auto path = storage.path(volume, {.kernel = true});
+  const auto node = storage.blockdev(volume, {.kernel = true});
+  if (path) {
+    CHECK(path->starts_with('/'));
+    CHECK(must(node).to_json().starts_with("{\"driver\":\"host_device\""));
+  } else {
+    for (const Errc code : {path.error().code(), node.error().code()}) CHECK(name(code) == name(Errc::not_supported));
+    refused(storage.activate(volume, {.kernel = true}), Errc::not_supported);
+  }
+}
+
 template <class F>
 void existing_volumes_are_listed_with_exact_sizes(Bench<F>& bench) {
   const auto all = must(bench.storage().list());
