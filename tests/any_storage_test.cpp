@@ -67,6 +67,7 @@ TEST_CASE("each verb that the type lacks is refused") {
   refuses(any.snapshot(lun, snap), "this storage type has no snapshots");
   refuses(any.snapshots(lun), "this storage type has no snapshots");
   refuses(any.rollback(lun, snap), "this storage type has no snapshots");
+  refuses(any.rollback(lun, snap, {.when_open = WhenOpen::at_next_activation}), "this storage type has no snapshots");
   refuses(any.remove_snapshot(lun, snap), "this storage type has no snapshots");
   refuses(any.activate(lun, snap), "this storage type has no snapshots");
   refuses(any.deactivate(lun, snap), "this storage type has no snapshots");

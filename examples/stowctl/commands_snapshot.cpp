@@ -16,6 +16,7 @@ namespace {
 struct OneSnapshot {
   std::string volid;
   std::string snapshot;
+  bool at_next_activation = false;  // of rollback
 };
 
 /// A volume and a snapshot of it, ready for `verb`.
@@ -47,7 +48,8 @@ Result<Answer> rollback(Context& context, const OneSnapshot& arguments) {
     if (auto yes = context.confirm(question); !yes) return yes;
     context.begin_change();
     ProgressLine line{context.options(), "rollback " + volume.volid(), ProgressLine::Unit::steps};
-    return volume.storage.rollback(volume.name, name, {context.stop(), line.progress()});
+    const RollbackOptions options{arguments.at_next_activation ? WhenOpen::at_next_activation : WhenOpen::refuse};
+    return volume.storage.rollback(volume.name, name, options, {context.stop(), line.progress()});
   });
 }
 
@@ -89,13 +91,18 @@ void one_snapshot(CLI::App& app, OneSnapshot& arguments) {
   app.add_option("VOLID", arguments.volid, "STORAGE:VOLUME")->required();
   app.add_option("SNAPSHOT", arguments.snapshot, "the name of the snapshot")->required();
 }
+void rollback_arguments(CLI::App& app, OneSnapshot& arguments) {
+  one_snapshot(app, arguments);
+  app.add_flag("--at-next-activation", arguments.at_next_activation,
+               "lvmthin: if somebody has it open, roll it back when it is activated next");
+}
 
 }  // namespace
 
 void add_snapshot_commands(Commands commands) {
   commands.add<OneSnapshot>("snapshot", "take a snapshot", one_snapshot, snapshot);
   commands.add<OneVolume>("snapshots", "the snapshots of a volume, oldest first", one_volume, snapshots);
-  commands.add<OneSnapshot>("rollback", "give a volume the content of a snapshot", one_snapshot, rollback);
+  commands.add<OneSnapshot>("rollback", "give a volume the content of a snapshot", rollback_arguments, rollback);
   commands.add<OneSnapshot>("delsnapshot", "remove a snapshot", one_snapshot, delsnapshot);
 }
 

@@ -294,6 +294,11 @@ class BasicAnyStorage {
   Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work = {}) {
     return call<void, Capability::snapshot>(*this, [&](auto& s) { return s.rollback(volume, snapshot, work); });
   }
+  Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const RollbackOptions& options,
+                        const Work& work = {}) {
+    return call<void, Capability::snapshot>(*this,
+                                            [&](auto& s) { return s.rollback(volume, snapshot, options, work); });
+  }
   Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
     return call<void, Capability::snapshot>(*this, [&](auto& s) { return s.remove_snapshot(volume, snapshot); });
   }

@@ -60,6 +60,8 @@ namespace stowage {
 /// The facade holds the storage's lock (`OpenOptions::locks`) for `create`, `begin_import`, `rename`, `clone`,
 /// `make_template`, and for `remove` until the policy reports progress: at the latest when what takes long begins.
 ///
+/// Optional: `rollback_at_next_activation(v, s, work)`, see `DeferredRollbackBackend`.
+///
 /// What multi-step verbs of its own left behind is found and finished by the optional `check()` and `recover()`.
 template <class B>
 concept Backend = std::movable<B> && requires(B& b, const B& seen, const StorageId& id,
@@ -211,6 +213,14 @@ template <class B>
 concept WriteBackend = Backend<B> && supports<B, Capability::write>;
 template <class B>
 concept ImportBackend = Backend<B> && supports<B, Capability::import>;
+
+/// A policy that rolls back also a volume that is open: it gets the content when it is activated next. Until then it is
+/// `incomplete`. `rollback_at_next_activation(v, s, work)`: `Result<void>`; not_found, in_use (this one cannot wait).
+template <class B>
+concept DeferredRollbackBackend =
+    SnapshotBackend<B> && requires(B& b, const VolumeName& v, const SnapshotName& s, const Work& work) {
+      { b.rollback_at_next_activation(v, s, work) } -> detail::returns<void>;
+    };
 
 /// A policy whose snapshots can be sent to other storages, and received from them (increment/send.hpp,
 /// increment/receive.hpp). Its device `TracksChanges`.

@@ -203,6 +203,23 @@ class Storage {
               [&](const VolumeName& v) { return backend_.rollback(v, snapshot, work); });
   }
   this_storage_type_has_no_snapshots rollback(const VolumeName&, const SnapshotName&, const Work& = {}) = delete;
+  /// And when it is open, as the options say. Until its next activation it is `incomplete`.
+  /// Errors: also not_supported (`at_next_activation`, and the type cannot wait), in_use (this volume cannot).
+  Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const RollbackOptions& options,
+                        const Work& work = {})
+    requires supports<B, Capability::snapshot>
+  {
+    if (options.when_open == WhenOpen::refuse) return rollback(volume, snapshot, work);
+    return on(volume, State::current, Capability::snapshot, [&](const VolumeName& v) -> Result<void> {
+      if constexpr (DeferredRollbackBackend<B>) {
+        return backend_.rollback_at_next_activation(v, snapshot, work);
+      } else {
+        return fail(Errc::not_supported, "this storage type cannot roll an open volume back at its next activation");
+      }
+    });
+  }
+  this_storage_type_has_no_snapshots rollback(const VolumeName&, const SnapshotName&, const RollbackOptions&,
+                                              const Work& = {}) = delete;
 
   /// Errors: not_found, in_use (clones depend on it; they are named).
   Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot)

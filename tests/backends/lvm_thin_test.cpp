@@ -536,10 +536,10 @@ TEST_CASE("what waits for an activation is finished by it, and nothing else is d
 TEST_CASE("an open volume waits for its rollback only if LVM can do it") {
   const std::string open = lvs_volume("vm-7-x", {{"lv_attr", "Vwi-aotz-k"}});
   Bed bed{lvs_pool() + open + lvs_volume("snap_vm-7-x_s1")};  // of which LVM does not know what it was taken of
-  refused(bed.storage().backend().rollback_at_next_activation(volume, s1, {}), Errc::in_use);
+  refused(bed.storage().rollback(volume, s1, {.when_open = WhenOpen::at_next_activation}), Errc::in_use);
   CHECK(bed.changes().empty());
   bed.says(lvs_pool() + open + lvs_volume("snap_vm-7-x_s1", {{"lv_uuid", "u-1"}, {"origin", "vm-7-x"}}));
-  static_cast<void>(bed.storage().backend().rollback_at_next_activation(volume, s1, {}));
+  static_cast<void>(bed.storage().rollback(volume, s1, {.when_open = WhenOpen::at_next_activation}));
   const Lines changes = bed.changes();
   REQUIRE(changes.size() >= 2);
   CHECK(changes[0] ==

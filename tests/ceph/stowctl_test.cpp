@@ -146,6 +146,19 @@ TEST_CASE("stowctl on Ceph: the life of a volume") {
 
   CHECK(stowctl.ask({"rename", clone, "vm-7100-moved"})["volid"] == "ceph:vm-7100-moved");
   CHECK(stowctl.ask({"activate", "ceph:vm-7100-moved"}) == json{{"active", true}});
+  stowctl.ask({"snapshot", "ceph:vm-7100-moved", "s1"});
+  CHECK(stowctl.ask({"activate", "ceph:vm-7100-moved", "--snapshot", "s1"}) == json{{"active", true}});
+  CHECK(stowctl.ask({"deactivate", "ceph:vm-7100-moved", "--snapshot", "s1"}) == json{{"active", false}});
+  CHECK(stowctl.refused(3, {"activate", "ceph:vm-7100-moved", "--snapshot", "s2"})["code"] == "not_found");
+  CHECK(stowctl.refused(2, {"activate", "ceph", "--snapshot", "s1"})["code"] == "invalid_argument");
+  const json mapped = stowctl.ask({"path", "ceph:vm-7100-moved", "--snapshot", "s1", "--kernel"});  // krbd 0
+  CHECK(mapped["path"].get<std::string>().ends_with("/vm-7100-moved@s1"));
+  CHECK(mapped["path"].get<std::string>().starts_with("/dev/rbd"));
+  CHECK(stowctl.ask({"blockdev", "ceph:vm-7100-moved", "--kernel"})["driver"] == "host_device");
+  CHECK(stowctl.ask({"blockdev", "ceph:vm-7100-moved"})["driver"] == "rbd");
+  CHECK(stowctl.refused(5, {"--yes", "rollback", "ceph:vm-7100-moved", "s1", "--at-next-activation"})["code"] ==
+        "not_supported");
+  stowctl.ask({"delsnapshot", "ceph:vm-7100-moved", "s1"});
   CHECK(stowctl.ask({"free", "ceph:vm-7100-moved"}) == json{{"freed", "ceph:vm-7100-moved"}});
   CHECK(stowctl.refused(3, {"free", "ceph:vm-7100-moved"})["code"] == "not_found");
   CHECK(stowctl.ask({"check", "ceph"}).is_array());

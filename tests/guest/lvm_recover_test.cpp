@@ -142,7 +142,7 @@ TEST_CASE("every step of a rollback that waits for an activation can be the last
       lab,
       [&](Storage<DyingLvm>& dying) {
         auto user = must(storage.open_volume(volume, Access::read_only));
-        const bool done = dying.backend().rollback_at_next_activation(volume, s1).has_value();
+        const bool done = dying.rollback(volume, s1, {.when_open = WhenOpen::at_next_activation}).has_value();
         const std::uint64_t seen = content(std::move(user));
         CHECK(seen == 3);
         return done;

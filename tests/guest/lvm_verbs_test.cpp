@@ -47,6 +47,8 @@ class CountingRunner {
   PosixRunner real_;
 };
 
+constexpr RollbackOptions later{.when_open = WhenOpen::at_next_activation};
+
 }  // namespace
 
 TEST_CASE("a volume is what lvs, lsblk and dmsetup say of it") {
@@ -192,10 +194,10 @@ TEST_CASE("an open volume is rolled back when somebody activates it next") {
   must(storage.snapshot(volume, s1));
   fill(storage, volume, 2);
   auto user = must(storage.open_volume(volume, Access::read_only));
-  must(storage.backend().rollback_at_next_activation(volume, s1));
+  must(storage.rollback(volume, s1, later));
   CHECK(must(storage.info(volume)).intent == "rollback");
   CHECK(must(storage.recover()).empty());
-  refused(storage.backend().rollback_at_next_activation(volume, s1), Errc::in_use);
+  refused(storage.rollback(volume, s1, later), Errc::in_use);
   refused(storage.remove(volume, {.snapshots = true}), Errc::in_use);
   refused(storage.resize(volume, 64_MiB), Errc::wrong_state);
   const std::uint64_t before = content(std::move(user));
@@ -218,17 +220,46 @@ TEST_CASE("our own activation finishes a rollback that has waited for it") {
   must(storage.snapshot(volume, s2));
   fill(storage, volume, 2);
   auto user = must(storage.open_volume(volume, Access::read_only));
-  must(storage.backend().rollback_at_next_activation(volume, s1));
+  must(storage.rollback(volume, s1, later));
   must(user.close());
   must(storage.deactivate(volume));
   must(storage.activate(volume));
   CHECK_FALSE(must(storage.info(volume)).incomplete());
   REQUIRE(must(storage.snapshots(volume)).size() == 2);
   auto again = must(storage.open_volume(volume, Access::read_only));
-  refused(storage.backend().rollback_at_next_activation(volume, s2), Errc::in_use);  // LVM has lost what it is of
+  refused(storage.rollback(volume, s2, later), Errc::in_use);  // LVM has lost what it is of
   CHECK_FALSE(must(storage.info(volume)).incomplete());
   const std::uint64_t after = content(std::move(again));
   CHECK(after == 1);
+}
+
+TEST_CASE("a snapshot is activated and deactivated by itself, and goes with its volume") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = make(storage);
+  fill(storage, volume, 1);
+  must(storage.snapshot(volume, s1));
+  fill(storage, volume, 2);
+  const std::string path = must(storage.path(volume, s1));
+  const auto there = [](const std::string& device) { return ask("test -b " + device).status == 0; };
+  CHECK_FALSE(there(path));
+  for (int again = 0; again < 2; ++again) must(storage.activate(volume, s1));
+  CHECK(there(path));
+  {
+    auto user = must(KernelDevice::open(path, Access::read_only, path));
+    const std::string self = "process " + std::to_string(::getpid());
+    CHECK(says(refusal_of(storage.deactivate(volume, s1), Errc::in_use), self));
+    CHECK(says(refusal_of(storage.deactivate(volume), Errc::in_use), self));
+    const std::uint64_t seen = content(std::move(user));
+    CHECK(seen == 1);
+  }
+  for (int again = 0; again < 2; ++again) must(storage.deactivate(volume, s1));
+  CHECK_FALSE(there(path));
+  CHECK(there(must(storage.path(volume))));
+  must(storage.activate(volume, s1));
+  must(storage.deactivate(volume));
+  CHECK_FALSE(there(path));
+  refused(storage.activate(volume, s2), Errc::not_found);
 }
 
 TEST_CASE("who has a volume open is named") {

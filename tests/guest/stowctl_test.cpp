@@ -41,8 +41,17 @@ void live(const Stowctl& stowctl) {
   const std::string clone = stowctl.ask({"clone", volid, "101", "--snapshot", "before"})["volid"];
   CHECK(clone == "thin:vm-101-disk-0");
   CHECK(first(volid) == 'b');
+  stowctl.ask({"activate", volid, "--snapshot", "before"});
+  const std::string frozen = stowctl.ask({"path", volid, "--snapshot", "before"})["path"];
+  CHECK(sh("dd if=" + frozen + " bs=512 count=1 status=none").at(0) == 'a');
+  stowctl.ask({"deactivate", volid, "--snapshot", "before"});
+  {
+    const std::ifstream user{device};
+    stowctl.refused(7, {"rollback", volid, "before"});
+    stowctl.ask({"--yes", "rollback", volid, "before", "--at-next-activation"});
+  }
+  CHECK(first(volid) == 'b');
   stowctl.ask({"deactivate", volid});
-  stowctl.ask({"rollback", volid, "before"});
   CHECK(first(volid) == 'a');
   CHECK(first(clone) == 'a');
   CHECK(stowctl.ask({"resize", volid, "+64M"})["size"] == 128 << 20);

@@ -28,5 +28,7 @@
   static_cast<void>(luns.activate(lun, snap));
 #elif defined(STOWAGE_MUST_FAIL) && STOWAGE_MUST_FAIL == 8
   static_cast<void>(luns.deactivate(lun, snap));
+#elif defined(STOWAGE_MUST_FAIL) && STOWAGE_MUST_FAIL == 9
+  static_cast<void>(luns.rollback(lun, snap, {.when_open = WhenOpen::at_next_activation}));
 #endif
 }

@@ -146,16 +146,15 @@ class BasicLvmThin {
     return detail::lvm_list_snapshots(tools_, volume);
   }
   Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
-    return detail::lvm_roll_back(tools_, volume, snapshot, work, detail::LvmWhenOpen::refuse);
+    return detail::lvm_roll_back(tools_, volume, snapshot, work, WhenOpen::refuse);
   }
   /// As `rollback`, and an open volume gets the content when it is activated next: by us, by pvesm, by an
   /// administrator. Until then it is listed as unfinished, and its snapshot is not listed; behind that `activate` or
   /// `recover` puts the snapshot back in its place. A volume that is closed stays active until somebody deactivates it
   /// (`deactivate`; pvesm leaves volumes active), or `recover` sees that nobody has it open. It cannot be called off.
   /// Errors: in_use (it is open, and LVM has lost what the snapshot was taken of, in a rollback to another one).
-  Result<void> rollback_at_next_activation(const VolumeName& volume, const SnapshotName& snapshot,
-                                           const Work& work = {}) {
-    return detail::lvm_roll_back(tools_, volume, snapshot, work, detail::LvmWhenOpen::wait);
+  Result<void> rollback_at_next_activation(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
+    return detail::lvm_roll_back(tools_, volume, snapshot, work, WhenOpen::at_next_activation);
   }
   Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
     return detail::lvm_remove_snapshot(tools_, volume, snapshot);
@@ -215,6 +214,7 @@ class BasicLvmThin {
 using LvmThin = BasicLvmThin<PosixRunner>;
 
 static_assert(audited<LvmThin>);
-static_assert(QueuedDevice<LvmThin::Device> && MappedDevice<LvmThin::Device> && IncrementBackend<LvmThin>);
+static_assert(QueuedDevice<LvmThin::Device> && MappedDevice<LvmThin::Device>);
+static_assert(IncrementBackend<LvmThin> && DeferredRollbackBackend<LvmThin>);
 
 }  // namespace stowage

@@ -135,6 +135,8 @@ std::vector<Law<F>> laws_of_snapshots() {
       {"a missing snapshot is not found", a_missing_snapshot_is_not_found<F>},
       {"rollback restores bytes and keeps all snapshots", rollback_restores_bytes_and_keeps_all_snapshots<F>},
       {"what is open for writing cannot be rolled back", what_is_open_for_writing_cannot_be_rolled_back<F>},
+      {"what is open is rolled back at its next activation, or that is not_supported",
+       what_is_open_is_rolled_back_at_its_next_activation_or_that_is_not_supported<F>},
       {"a snapshot can be taken under a writer", a_snapshot_can_be_taken_under_a_writer<F>},
       {"removing a snapshot leaves the rest", removing_a_snapshot_leaves_the_rest<F>},
       {"snapshots stand in the way of removal", snapshots_stand_in_the_way_of_removal<F>},

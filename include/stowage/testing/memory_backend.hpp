@@ -186,8 +186,18 @@ class MemoryBackend {
       });
     });
   }
+  Result<void> rollback_at_next_activation(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
+    return on(volume, snapshot, [&](Volume& v, detail::MemorySnapshot&) {
+      return copied(work, v).and_then([&] {
+        v.waits_for = snapshot;
+        static_cast<void>(set_intent(v, "rollback"));
+        return finish_waiting(v);
+      });
+    });
+  }
   Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
     return on(volume, snapshot, [&](Volume& v, detail::MemorySnapshot& s) {
+      if (v.waits_for == snapshot) return Result<void>{fail(Errc::in_use, "a rollback to it waits")};
       return without_clones(v, snapshot.str()).map([&] {
         v.snapshots.erase(v.snapshots.begin() + (&s - v.snapshots.data()));
       });
@@ -285,6 +295,7 @@ class MemoryBackend {
         const bool gone = volume->intent == "import" || volume->intent == "remove" || (receipt && !receipt->base);
         done.push_back({name, (gone ? "removed, unfinished " : "finished ") + volume->intent});
         if (base != nullptr) volume->go_back_to(*base);
+        static_cast<void>(finish_waiting(*volume));
         static_cast<void>(set_intent(*volume, {}));
         if (gone) state_->volumes.erase(name);
       }
@@ -295,28 +306,9 @@ class MemoryBackend {
  private:
   using Volume = detail::MemoryVolume;
 
-  static std::chrono::sys_seconds now() {
-    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-  }
   void take(Volume& volume, const SnapshotName& snapshot) {
-    SnapshotInfo info{.name = snapshot, .size = volume.size, .ctime = now(), .id = ++state_->last_id};
+    SnapshotInfo info{.name = snapshot, .size = volume.size, .ctime = detail::now(), .id = ++state_->last_id};
     volume.snapshots.push_back({std::move(info), volume.blocks});
-  }
-  static Result<void> set_intent(Volume& volume, std::string intent) {
-    if (intent.empty()) volume.receipt.reset();
-    volume.intent = std::move(intent);
-    return {};
-  }
-  static Result<void> unused(const Volume& volume) {
-    if (volume.has_writer) return fail(Errc::in_use, "somebody has it open for writing");
-    return {};
-  }
-  /// Stands for work that takes long elsewhere.
-  static Result<void> copied(const Work& work, const Volume& volume) {
-    work.progress(0, volume.size.count);
-    if (work.stop.stop_requested()) return fail(Errc::cancelled, "nothing was changed");
-    work.progress(volume.size.count, volume.size.count);
-    return {};
   }
   template <class Verb>
   auto locked(Verb verb) const -> std::invoke_result_t<Verb> {
@@ -346,7 +338,7 @@ class MemoryBackend {
                                            .size = size,
                                            .content = content,
                                            .blocks = detail::SparseBlocks{state_->chunks},
-                                           .ctime = now()});
+                                           .ctime = detail::now()});
   }
   Result<void> add(const VolumeName& name, const std::shared_ptr<Volume>& volume) {
     if (state_->volumes.try_emplace(name.str(), volume).second) return {};
@@ -401,6 +393,6 @@ class MemoryBackend {
   std::shared_ptr<detail::MemoryState> state_;
 };
 
-static_assert(audited<MemoryBackend> && IncrementBackend<MemoryBackend>);
+static_assert(audited<MemoryBackend> && IncrementBackend<MemoryBackend> && DeferredRollbackBackend<MemoryBackend>);
 
 }  // namespace stowage::testing

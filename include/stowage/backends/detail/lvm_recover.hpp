@@ -34,7 +34,7 @@ Result<std::string> lvm_finish(const LvmTools<Runner>& tools, const LvmView& vie
       return lvm_remove_locked(tools, *name, {.snapshots = true, .trash = false}, {})
           .map(said("removed what a stream had made in part"));
     }
-    return lvm_roll_back_locked(tools, *name, *(*receipt)->base, {}, LvmWhenOpen::refuse)
+    return lvm_roll_back_locked(tools, *name, *(*receipt)->base, {}, WhenOpen::refuse)
         .map(said("rolled back to snapshot '" + (*receipt)->base->str() + "', as a stream had not come to its end"));
   }
   if (verb == "template") {

@@ -23,9 +23,6 @@
 
 namespace stowage::detail {
 
-/// What to do with a volume that is open.
-enum class LvmWhenOpen : bool { refuse, wait };
-
 /// LVM has taken the merge down for the next activation: that is now.
 template <CommandRunner Runner>
 Result<void> lvm_run_merge(const LvmTools<Runner>& tools, const std::string& volume) {
@@ -123,7 +120,7 @@ Result<void> lvm_end_lineage(const LvmTools<Runner>& tools, const LvmVolume& vol
 
 template <CommandRunner Runner>
 Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot, const std::string& volume,
-                       const std::string& name, LvmWhenOpen when_open) {
+                       const std::string& name, WhenOpen when_open) {
   const std::string aside = lvm_snapshot_lv(volume, name, lvm_aside_prefix);
   auto copied =
       lvm_copy_aside(tools, snapshot, aside, {"-pr", "-ky"},
@@ -137,7 +134,7 @@ Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot,
     static_cast<void>(tools.change("lvremove", {tools.spec(aside)}, "undoing the rollback"));
     return merged;
   }
-  if (when_open == LvmWhenOpen::refuse) {
+  if (when_open == WhenOpen::refuse) {
     auto ended = lvm_end_merge(tools, volume, aside, name);
     if (ended || ended.error().code() != Errc::already_exists) return ended;
   }
@@ -145,7 +142,7 @@ Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot,
   const auto view = lvm_view(tools);
   if (!view) return fail(view.error());
   const LvmVolume* waiting = view->report().find(snapshot.name);
-  if (when_open == LvmWhenOpen::wait && waiting != nullptr && waiting->is_merging()) return {};
+  if (when_open == WhenOpen::at_next_activation && waiting != nullptr && waiting->is_merging()) return {};
   return lvm_settle_rollback(tools, *view, volume).map([](const std::string&) {});
 }
 
@@ -167,11 +164,11 @@ Result<void> lvm_exchange(const LvmTools<Runner>& tools, const LvmView& view, co
 /// For who has the volume's lock.
 template <CommandRunner Runner>
 Result<void> lvm_roll_back_locked(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
-                                  const Work& work, LvmWhenOpen when_open) {
+                                  const Work& work, WhenOpen when_open) {
   auto view = lvm_view(tools);
   if (!view) return fail(view.error());
   auto free = lvm_free(tools, *view, volume.str());
-  if (!free && when_open == LvmWhenOpen::refuse) return free;
+  if (!free && when_open == WhenOpen::refuse) return free;
   if (auto settled = lvm_settle(tools, *view, volume.str()); !settled) return settled;
   const auto lv = view->volume(volume);
   if (!lv) return fail(lv.error());
@@ -196,7 +193,7 @@ Result<void> lvm_roll_back_locked(const LvmTools<Runner>& tools, const VolumeNam
 
 template <CommandRunner Runner>
 Result<void> lvm_roll_back(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
-                           const Work& work, LvmWhenOpen when_open) {
+                           const Work& work, WhenOpen when_open) {
   const auto lock = lvm_lock(tools, volume);
   if (!lock) return fail(lock.error());
   return lvm_roll_back_locked(tools, volume, snapshot, work, when_open);

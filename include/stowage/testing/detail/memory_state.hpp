@@ -47,6 +47,7 @@ struct MemoryVolume {
   std::chrono::sys_seconds ctime{};
   std::string intent{};
   std::optional<Receipt> receipt{};
+  std::optional<SnapshotName> waits_for{};  // whose content it gets when it is activated next
   bool is_base = false;
   bool has_writer = false;
 
@@ -61,6 +62,35 @@ struct MemoryVolume {
     blocks = snapshot.blocks;
   }
 };
+
+inline std::chrono::sys_seconds now() {
+  return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+inline Result<void> set_intent(MemoryVolume& volume, std::string intent) {
+  if (intent.empty()) {
+    volume.receipt.reset();
+    volume.waits_for.reset();
+  }
+  volume.intent = std::move(intent);
+  return {};
+}
+inline Result<void> unused(const MemoryVolume& volume) {
+  if (volume.has_writer) return fail(Errc::in_use, "somebody has it open for writing");
+  return {};
+}
+/// Stands for work that takes long elsewhere.
+inline Result<void> copied(const Work& work, const MemoryVolume& volume) {
+  work.progress(0, volume.size.count);
+  if (work.stop.stop_requested()) return fail(Errc::cancelled, "nothing was changed");
+  work.progress(volume.size.count, volume.size.count);
+  return {};
+}
+/// A rollback waits until nobody has the volume open.
+inline Result<void> finish_waiting(MemoryVolume& volume) {
+  if (!volume.waits_for || volume.has_writer) return {};
+  if (const MemorySnapshot* snapshot = volume.find(*volume.waits_for)) volume.go_back_to(*snapshot);
+  return set_intent(volume, {});
+}
 
 struct MemoryState {
   std::mutex mutex;

@@ -126,6 +126,32 @@ void what_is_open_for_writing_cannot_be_rolled_back(Bench<F>& bench) {
   CHECK(bench.holds(story.volume, 5));
 }
 
+template <class F>
+void what_is_open_is_rolled_back_at_its_next_activation_or_that_is_not_supported(Bench<F>& bench) {
+  const Story<F> story{bench};
+  auto& storage = bench.storage();
+  const RollbackOptions later{.when_open = WhenOpen::at_next_activation};
+  if constexpr (!DeferredRollbackBackend<typename F::Backend>) {
+    refused(storage.rollback(story.volume, story.first, later), Errc::not_supported);
+    CHECK(bench.holds(story.volume, 3));
+  } else {
+    auto device = must(storage.open_volume(story.volume, Access::read_write));
+    refused(storage.rollback(story.volume, snapshot_name("missing"), later), Errc::not_found);
+    must(storage.rollback(story.volume, story.first, later));
+    CHECK(must(storage.info(story.volume)).incomplete());
+    std::vector<std::byte> seen = Bench<F>::data(0);
+    must(device.read_at(bench.place, seen));
+    CHECK(seen == Bench<F>::data(3));
+    must(device.close());
+    must(storage.deactivate(story.volume));
+    must(storage.activate(story.volume));
+    CHECK_FALSE(must(storage.info(story.volume)).incomplete());
+    CHECK(bench.holds(story.volume, 1));
+    CHECK(bench.holds(story.volume, story.first, 1));
+    CHECK(names_of_snapshots(bench, story.volume) == std::vector<std::string>{"first", "second"});
+  }
+}
+
 /// Where QEMU takes the snapshot of a running guest itself, nobody asks the storage to.
 template <class F>
 void a_snapshot_can_be_taken_under_a_writer(Bench<F>& bench) {
