@@ -253,15 +253,17 @@ class Storage {
   this_storage_type_has_no_linked_clones clone(const VolumeName&, const SnapshotName&, const CloneSpec&) = delete;
 
   /// Makes a volume the read-only origin of clones, and says its new name, `base-...`.
-  /// Errors: not_found, already_exists, in_use, wrong_state (it has snapshots).
+  /// Errors: not_found, already_exists, in_use, wrong_state (it has snapshots; it is no clone of the base in its name).
   Result<VolumeName> make_template(const VolumeName& volume)
     requires supports<B, Capability::make_template>
   {
     return on(volume, Capability::make_template, [&](const VolumeName& v) {
       const VolumeName base = template_name(v);
-      return turn().and_then([&](const detail::StorageLock&) { return backend_.make_template(v, base); }).and_then([&] {
-        return name_of(base);
-      });
+      return (volume == v ? Result<VolumeName>{v} : name_of(v))
+          .and_then([&](const VolumeName& real) { return detail::check_same(real, volume); })
+          .and_then([&] { return turn(); })
+          .and_then([&](const detail::StorageLock&) { return backend_.make_template(v, base); })
+          .and_then([&] { return name_of(base); });
     });
   }
   this_storage_type_has_no_templates make_template(const VolumeName&) = delete;

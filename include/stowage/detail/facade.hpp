@@ -56,6 +56,31 @@ inline Result<void> check_size(Bytes size) {
   return fail(Errc::invalid_argument, "a volume cannot have " + std::to_string(size.count) + " bytes");
 }
 
+/// A new volume may be as `spec` says.
+inline Result<void> check_new(const Features& row, const CommonConfig& config, const CreateSpec& spec) {
+  return check_content(row, config, spec.content).and_then([&] { return check_size(spec.size); });
+}
+
+inline Result<void> check_access(const CommonConfig& config, Access access) {
+  if (access == Access::read_only || !config.content.has(Content::none)) return {};
+  return fail(Errc::wrong_state, "this storage has content none: its LUNs belong to somebody else");
+}
+
+/// `volume` shows the base that the volume really has: `real` is the name under which it is listed.
+inline Result<void> check_same(const VolumeName& real, const VolumeName& volume) {
+  if (real == volume) return {};
+  return fail(Error{Errc::wrong_state, "it is not a clone of the base in this name"}.advise("its name is '" +
+                                                                                            real.str() + "'"));
+}
+
+/// The owner that a renamed volume has.
+inline Result<VmId> new_owner(StorageType type, const VolumeName& volume, const RenameSpec& to) {
+  if (!to.vmid && !to.name) return fail(Errc::invalid_argument, "neither a new owner nor a new name was given");
+  const auto owner = to.vmid ? to.vmid : parse_volume_name(type, volume)->owner();
+  if (!owner) return fail(Errc::invalid_argument, "the owner's number is too large, say a new one");
+  return *owner;
+}
+
 /// The capability acts on volumes in this state; if `only` is given, on no others, whatever the row says.
 inline Result<void> check_state(const Features& row, Capability capability, State state, std::optional<State> only) {
   const auto acts_on = [&](State s) { return row.can.has(capability, s) && (!only || *only == s); };

@@ -170,6 +170,8 @@ std::vector<Law<F>> laws_of_clones() {
        writes_to_a_clone_do_not_reach_its_base_or_its_siblings<F>},
       {"a clone can do what a volume can", a_clone_can_do_what_a_volume_can<F>},
       {"a clone can become a template itself", a_clone_can_become_a_template_itself<F>},
+      {"a clone with another base in its name becomes no template",
+       a_clone_with_another_base_in_its_name_becomes_no_template<F>},
       {"a clone to a taken name is already_exists", a_clone_to_a_taken_name_is_already_exists<F>},
       {"eight clones at once get eight names", eight_clones_at_once_get_eight_names<F>},
       {"a template with clones cannot be removed", a_template_with_clones_cannot_be_removed<F>},

@@ -155,6 +155,23 @@ void a_clone_can_become_a_template_itself(Bench<F>& bench) {
   CHECK(bench.holds(grandchild, 2));
 }
 
+/// Where names show the base.
+template <class F>
+void a_clone_with_another_base_in_its_name_becomes_no_template(Bench<F>& bench) {
+  const VolumeName base = make_base(bench);
+  const VolumeName clone = must(bench.storage().clone(base, {.vmid = bench.other_guest}));
+  if (clone.str().find('/') == std::string::npos) return;
+  for (const char* wrong : {"base-990000101-disk-9/vm-990000102-disk-0", "base-990000109-x/vm-990000102-disk-0"}) {
+    const Error error = refusal_of(bench.storage().make_template(volume_name(wrong)), Errc::wrong_state);
+    CHECK(error.message().find(clone.str()) != std::string::npos);
+  }
+  CHECK(bench.lists(clone));
+  const VolumeName plain = bench.make();
+  refused(bench.storage().make_template(volume_name(base.str() + "/" + plain.str())), Errc::wrong_state);
+  CHECK(bench.lists(plain));
+  static_cast<void>(must(bench.storage().make_template(clone)));
+}
+
 template <class F>
 void a_clone_to_a_taken_name_is_already_exists(Bench<F>& bench) {
   const VolumeName base = make_base(bench);
