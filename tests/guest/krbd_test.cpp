@@ -21,6 +21,7 @@ using testing::elapsed;
 using testing::must;
 using testing::refusal_of;
 using testing::refused;
+using testing::snapshot_name;
 using testing::volume_name;
 
 namespace {
@@ -38,7 +39,9 @@ struct KrbdLab {
   KrbdLab& operator=(const KrbdLab&) = delete;
   ~KrbdLab() {
     auto left = storage();
-    for (const VolumeInfo& volume : must(left.list({.vmid = guest, .content = {}}))) must(left.remove(volume.name));
+    for (const VolumeInfo& volume : must(left.list({.vmid = guest, .content = {}}))) {
+      must(left.remove(volume.name, {.snapshots = true}));
+    }
   }
 
   Storage<Rbd> storage() const { return must(Storage<Rbd>::open(must(StorageId::parse("st")), config, options)); }
@@ -49,9 +52,16 @@ struct KrbdLab {
   std::string path_when_unmapped(const VolumeName& volume) const {
     return "/dev/rbd-pve/" + server["FSID"] + "/" + spec(volume);
   }
-  /// The numbers of the devices that the kernel has for an image.
-  std::size_t mapped(const VolumeName& volume) const {
-    return detail::krbd_find({}, {server["FSID"], "rbd", "ns", volume.str(), ""}).size();
+  /// The number of devices that the kernel has for an image, or for a snapshot of it.
+  std::size_t mapped(const VolumeName& volume, const std::string& snapshot = {}) const {
+    return detail::krbd_find({}, {server["FSID"], "rbd", "ns", volume.str(), snapshot}).size();
+  }
+  /// The image as librbd has it, past the storage.
+  template <class Verb>
+  void past_us(const VolumeName& volume, Verb verb) const {
+    const auto pool = must(detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
+    const auto image = must(detail::rbd_edit(*pool, volume.str()));
+    verb(image.get());
   }
 
   VmId guest;
@@ -77,6 +87,14 @@ class CutCluster {
   CutCluster& operator=(const CutCluster&) = delete;
   ~CutCluster() { static_cast<void>(testing::ask("nft delete chain inet portals ceph")); }
 };
+
+std::vector<std::byte> read(const std::string& path, Bytes at) {
+  std::vector<std::byte> bytes(65536);
+  must(open_kernel_device(path, Access::read_only).read_at(at, bytes));
+  return bytes;
+}
+
+const SnapshotName s1 = snapshot_name("s1");
 
 bool says(const Error& error, const std::string& text) { return error.message().find(text) != std::string::npos; }
 
@@ -214,4 +232,132 @@ TEST_CASE("krbd: with the cluster gone, who uses a device is told and an unused 
     removed = storage.remove(volume);
   }
   must(std::move(removed));
+}
+
+TEST_CASE("krbd: a device in use grows and is taken snapshots of, and is neither rolled back nor renamed") {
+  const KrbdLab lab{VmId{990'000'105}};
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = lab.guest, .size = 8_MiB}));
+  must(storage.activate(volume));
+  const std::string path = must(storage.path(volume));
+  const std::string self = "process " + std::to_string(::getpid());
+  auto device = open_kernel_device(path, Access::read_write);
+  must(device.write_at(1_MiB, testing::pattern(1, 65536)));
+  must(device.flush());
+
+  CHECK(must(storage.resize(volume, 16_MiB)) == 16_MiB);
+  Bytes size{};
+  for (int n = 0; n < 100 && size != 16_MiB; ++n) {  // the cluster tells the kernel
+    std::this_thread::sleep_for(100ms);
+    size = must(device.refresh_size());
+  }
+  CHECK(size == 16_MiB);
+  must(device.write_at(12_MiB, testing::pattern(3, 65536)));
+  must(device.flush());
+  CHECK(storage.snapshot_method() == SnapshotMethod::storage);
+  must(storage.snapshot(volume, s1));
+  must(device.write_at(1_MiB, testing::pattern(2, 65536)));
+  must(device.flush());
+
+  CHECK(says(refusal_of(storage.rollback(volume, s1), Errc::in_use), self));
+  const VolumeName renamed = volume_name("vm-990000105-renamed");
+  CHECK(says(refusal_of(storage.rename(volume, {.vmid = {}, .name = renamed}), Errc::in_use), self));
+  CHECK_FALSE(must(storage.info(volume)).incomplete());
+  CHECK(lab.mapped(volume) == 1);
+  must(device.close());
+  CHECK(read(path, 1_MiB) == testing::pattern(2, 65536));
+
+  must(storage.rollback(volume, s1));  // mapped, but nobody uses it
+  CHECK(lab.mapped(volume) == 0);
+  must(storage.activate(volume));
+  CHECK(read(path, 1_MiB) == testing::pattern(1, 65536));
+  CHECK(read(path, 12_MiB) == testing::pattern(3, 65536));
+  must(storage.rename(volume, {.vmid = {}, .name = renamed}));
+  CHECK(lab.mapped(volume) == 0);
+  must(storage.activate(renamed));
+  CHECK(must(storage.path(renamed)) == "/dev/rbd/" + lab.spec(renamed));
+  CHECK(read(must(storage.path(renamed)), 1_MiB) == testing::pattern(1, 65536));
+  must(storage.remove(renamed, {.snapshots = true}));
+}
+
+TEST_CASE("krbd: a snapshot is mapped by itself, to be read, and goes with its image") {
+  const KrbdLab lab{VmId{990'000'106}};
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = lab.guest, .size = 8_MiB}));
+  const auto fill = [&](std::uint64_t seed) {
+    auto device = must(storage.open_volume(volume, Access::read_write));
+    must(device.write_at(1_MiB, testing::pattern(seed, 65536)));
+    must(device.close());
+  };
+  fill(1);
+  must(storage.snapshot(volume, s1));
+  fill(2);
+  refused(storage.activate(volume, snapshot_name("s9")), Errc::not_found);
+  for (int again = 0; again < 2; ++again) must(storage.activate(volume, s1));
+  CHECK(lab.mapped(volume, "s1") == 1);
+  CHECK(lab.mapped(volume) == 0);
+  const std::string path = must(storage.path(volume, s1));
+  CHECK(path == "/dev/rbd/" + lab.spec(volume) + "@s1");
+  CHECK(nlohmann::json::parse(must(storage.blockdev(volume, s1)).to_json()).at("filename") == path);
+  CHECK(read(path, 1_MiB) == testing::pattern(1, 65536));
+  CHECK(testing::sh("blockdev --getro " + path) == "1\n");
+  {
+    auto user = open_kernel_device(path, Access::read_only);
+    const std::string self = "process " + std::to_string(::getpid());
+    CHECK(says(refusal_of(storage.deactivate(volume, s1), Errc::in_use), self));
+    CHECK(says(refusal_of(storage.deactivate(volume), Errc::in_use), self));
+    CHECK(says(refusal_of(storage.remove_snapshot(volume, s1), Errc::in_use), self));
+    CHECK(says(refusal_of(storage.remove(volume, {.snapshots = true}), Errc::in_use), self));
+    must(storage.rollback(volume, s1));  // which it does not disturb
+    CHECK(lab.mapped(volume, "s1") == 1);
+    must(user.close());
+  }
+  must(storage.activate(volume));
+  must(storage.deactivate(volume, s1));
+  CHECK(lab.mapped(volume, "s1") == 0);
+  CHECK(lab.mapped(volume) == 1);
+  must(storage.activate(volume, s1));
+  must(storage.deactivate(volume));
+  CHECK(lab.mapped(volume, "s1") + lab.mapped(volume) == 0);
+
+  must(storage.activate(volume, s1));
+  lab.past_us(volume, [](::rbd_image_t image) {
+    REQUIRE(::rbd_snap_remove(image, "s1") == 0);  // nobody knows that it is mapped here
+    REQUIRE(::rbd_snap_create(image, "s1") == 0);
+  });
+  CHECK(says(refusal_of(storage.activate(volume, s1), Errc::identity_changed), "snapshot id"));
+  must(storage.remove_snapshot(volume, s1));  // mapped, but nobody uses it
+  CHECK(lab.mapped(volume, "s1") == 0);
+}
+
+TEST_CASE("krbd: asked for, the kernel's device is there without krbd, and nothing else changes") {
+  KrbdLab lab{VmId{990'000'107}};
+  lab.config.krbd = false;
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = lab.guest, .size = 8_MiB}));
+  const UseOptions container{.kernel = true};
+  refused(storage.activate(volume_name("vm-990000107-missing"), container), Errc::not_found);
+  must(storage.activate(volume));
+  CHECK(lab.mapped(volume) == 0);
+  CHECK(must(storage.path(volume, container)) == lab.path_when_unmapped(volume));
+  for (int again = 0; again < 2; ++again) must(storage.activate(volume, container));
+  CHECK(lab.mapped(volume) == 1);
+  const std::string path = must(storage.path(volume, container));
+  CHECK(path == "/dev/rbd/" + lab.spec(volume));
+  CHECK(nlohmann::json::parse(must(storage.blockdev(volume, container)).to_json()).at("filename") == path);
+  CHECK(must(storage.path(volume)).starts_with("rbd:"));  // QEMU goes on through librbd
+  CHECK(nlohmann::json::parse(must(storage.blockdev(volume)).to_json()).at("driver") == "rbd");
+
+  testing::sh("mkfs.ext4 -q " + path + " && mkdir -p /run/krbd && mount " + path + " /run/krbd");
+  CHECK(says(refusal_of(storage.deactivate(volume), Errc::in_use), "mounted on /run/krbd"));
+  must(storage.snapshot(volume, s1));
+  must(storage.activate(volume, s1));
+  CHECK(lab.mapped(volume, "s1") == 0);
+  must(storage.activate(volume, s1, container));
+  CHECK(lab.mapped(volume, "s1") == 1);
+  CHECK(must(storage.path(volume, s1, container)) == path + "@s1");
+  testing::sh("umount /run/krbd");
+  must(storage.deactivate(volume));
+  CHECK(lab.mapped(volume, "s1") + lab.mapped(volume) == 0);
+  must(storage.remove(volume, {.snapshots = true}));
 }
