@@ -29,7 +29,8 @@ namespace stowage {
 ///
 /// Images are made with the features layering, exclusive-lock, object-map, fast-diff and deep-flatten. Sizes are whole
 /// MiB. Snapshots of a running guest's image are possible: the client that holds the image's lock is asked to take
-/// them.
+/// them. Images of format 1, which old pools hold, can be all but cloned, made a template, put into the trash, and sent
+/// or received as increments: that is `not_supported`.
 ///
 /// With `krbd`, or where `UseOptions` ask for the kernel, `activate` maps an image to a device of the kernel, and
 /// `path` and `blockdev` are that device. It needs the kernel module rbd and the program rbd (package ceph-common).

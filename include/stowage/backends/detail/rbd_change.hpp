@@ -100,6 +100,7 @@ inline Result<void> rbd_make_template(const RbdPoolPtr& pool, const VolumeName& 
       pool, "making a template", {}, [pool, from = volume.str(), to = to.str()](RbdProgress&) -> Result<void> {
         auto image = rbd_edit(*pool, from);
         if (!image) return fail(std::move(image.error()));
+        if (rbd_is_format_1(image->get())) return fail(rbd_format_1_error(pool->spec(from), "cannot be cloned"));
         if (auto alone = rbd_nobody_else(*pool, image->get(), from, 1); !alone) return alone;
         const auto snapshots = rbd_snapshots(image->get());
         if (!snapshots) return fail(snapshots.error());

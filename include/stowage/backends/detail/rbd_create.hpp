@@ -84,10 +84,11 @@ inline bool rbd_clones_v2(const RbdCluster& cluster) {
 }
 
 /// Whether a snapshot is protected, off the image's header: an open would cost a tenth of a clone.
-/// Errors: not_found.
+/// Errors: not_found; not_supported (format 1).
 inline Result<bool> rbd_is_protected(const RbdPool& pool, const std::string& name, const std::string& snapshot) {
   const auto entry = rbd_find_entry(pool, *VolumeName::parse(name));
   if (!entry) return fail(entry.error());
+  if (entry->id.empty()) return fail(rbd_format_1_error(pool.spec(name), "cannot be cloned"));
   const RbdOmapAnswer header = RbdOmapRead{{pool.io.get(), "rbd_header." + entry->id, {}, "snapshot_"}}.wait();
   for (const auto& [key, value] : header.values) {
     const auto seen = decode_rbd_snapshot(value);
@@ -115,6 +116,13 @@ inline Result<void> rbd_protect(const RbdPool& pool, const std::string& name, co
   return rbd_changed(code == -EBUSY ? 0 : code, "protecting snapshot '" + snapshot + "'");  // EBUSY: it is already
 }
 
+/// Why a clone's origin was not found: librbd looks for the id, which an image of format 1 has not.
+inline Error rbd_no_origin(const RbdPool& pool, const std::string& name, const std::string& snapshot) {
+  const auto image = rbd_look(pool, name);
+  if (image && rbd_is_format_1(image->get())) return rbd_format_1_error(pool.spec(name), "cannot be cloned");
+  return rbd_open_error(pool, -ENOENT, name, snapshot);
+}
+
 inline Result<void> rbd_clone(const RbdPoolPtr& pool, const VolumeName& volume, const std::string& snapshot,
                               const VolumeName& to) {
   return rbd_run(
@@ -128,7 +136,7 @@ inline Result<void> rbd_clone(const RbdPoolPtr& pool, const VolumeName& volume, 
         }
         const int code =
             ::rbd_clone3(pool->io.get(), from.c_str(), snapshot.c_str(), pool->io.get(), name.c_str(), options.get());
-        if (code == -ENOENT) return fail(rbd_open_error(*pool, code, from, snapshot));
+        if (code == -ENOENT) return fail(rbd_no_origin(*pool, from, snapshot));
         if (code < 0) return fail(rbd_create_error(*pool, code, name));
         return {};
       });

@@ -37,6 +37,8 @@ constexpr Errc rbd_errc(int code) noexcept {
     case EFBIG: return Errc::invalid_argument;
     case EILSEQ:
     case EBADMSG: return Errc::corrupt;
+    case ENOSYS:
+    case EOPNOTSUPP: return Errc::not_supported;
     default: return Errc::backend_failed;
   }
 }

@@ -99,6 +99,19 @@ inline Result<RbdImage> rbd_edit(const RbdPool& pool, const std::string& image) 
   return RbdImage{pool, raw};
 }
 
+/// Old pools hold images of format 1: all but clones can be made of them, and they have no id. The
+/// open image knows it.
+inline bool rbd_is_format_1(::rbd_image_t image) noexcept {
+  std::uint8_t old = 0;
+  return ::rbd_get_old_format(image, &old) >= 0 && old != 0;
+}
+
+/// "'x' is an image of format 1, which cannot be cloned".
+inline Error rbd_format_1_error(const std::string& spec, std::string_view lacks) {
+  return Error{Errc::not_supported, "'" + spec + "' is an image of format 1, which " + std::string{lacks}}.advise(
+      "copy it to a new volume");
+}
+
 /// All who have the image open to change it, ourselves included.
 inline Result<std::vector<RbdWatcher>> rbd_watchers(const RbdPool& pool, ::rbd_image_t image) {
   std::vector<::rbd_image_watcher_t> raw(16);

@@ -66,6 +66,10 @@ inline Result<void> rbd_open_to_see(const RbdPool& pool, RbdSeen& seen) {
   if (const int code = ::rbd_get_size(image->get(), &size); code < 0)
     return fail(rbd_error(code, "asking for the size"));
   seen.info.size = Bytes{size};
+  if (std::array<char, 128> prefix{};
+      seen.entry.id.empty() && ::rbd_get_block_name_prefix(image->get(), prefix.data(), prefix.size()) >= 0) {
+    seen.info.identity = prefix.data();
+  }
   if (auto intent = rbd_intent(image->get()); intent && *intent) seen.info.intent = (*intent)->verb;
   ::rbd_linked_image_spec_t from{};
   ::rbd_snap_spec_t snapshot{};
@@ -212,11 +216,14 @@ inline Result<std::vector<VolumeInfo>> rbd_list_volumes(const RbdPool& pool, con
   });
 }
 
-/// One image by name, in one round trip.
+/// One image by name, in one round trip; one of format 1, or none, in two.
 /// Errors: not_found.
 inline Result<RbdEntry> rbd_find_entry(const RbdPool& pool, const VolumeName& volume) {
   std::array<char, 512> bytes{};
   const int length = ::rados_read(pool.io.get(), ("rbd_id." + volume.str()).c_str(), bytes.data(), bytes.size(), 0);
+  if (length == -ENOENT && ::rados_stat(pool.io.get(), (volume.str() + ".rbd").c_str(), nullptr, nullptr) >= 0) {
+    return RbdEntry{volume.str(), {}};
+  }
   if (length < 0) return fail(rbd_open_error(pool, length, volume.str(), {}));
   return RbdEntry{volume.str(), decode_rbd_text({bytes.data(), static_cast<std::size_t>(length)})};
 }
@@ -229,7 +236,7 @@ inline Result<std::vector<RbdSeen>> rbd_find_broken(const RbdPool& pool, const s
   });
 }
 
-/// Two round trips, and one more for the names of a parent.
+/// Two round trips, and one more for the names of a parent. An image of format 1 is opened.
 inline Result<VolumeInfo> rbd_volume_info(const RbdPool& pool, const VolumeName& volume) {
   const auto entry = rbd_find_entry(pool, volume);
   if (!entry && entry.error().code() != Errc::not_found) return fail(entry.error());

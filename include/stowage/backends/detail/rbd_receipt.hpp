@@ -29,6 +29,7 @@ struct RbdIdentityKey {
 inline Result<RbdIdentityKey> rbd_identity_key(::rbd_image_t image, const std::string& snapshot) {
   std::array<char, 256> id{};
   RbdIdentityKey key;
+  if (rbd_is_format_1(image)) return fail(Errc::not_supported, "snapshots of an image of format 1 have no identity");
   if (const int code = ::rbd_get_id(image, id.data(), id.size()); code < 0) {
     return fail(rbd_error(code, "asking for the image's id"));
   }

@@ -134,6 +134,7 @@ inline Result<void> rbd_remove_image(const RbdPoolPtr& pool, const VolumeName& v
       if (!image) return fail(std::move(image.error()));
     }
     if (options.trash) {  // keeps snapshots and clones
+      if (rbd_is_format_1(image->get())) return fail(rbd_format_1_error(pool->spec(name), "the trash does not take"));
       if (auto alone = rbd_nobody_else(*pool, image->get(), name, 0); !alone) return alone;
       static_cast<void>(image->close());
       return rbd_changed(::rbd_trash_move(pool->io.get(), name.c_str(), 0),
