@@ -140,7 +140,8 @@ inline Result<VolumeParts> parse_volume_name(StorageType type, const VolumeName&
   }
   if (parts) return *std::move(parts);
   return fail(Errc::parse_failed,
-              "not a volume name: '" + text + "', expected " + std::string{detail::volume_grammar(type)}, {}, at);
+              "not a volume name: " + detail::quoted(text) + ", expected " + std::string{detail::volume_grammar(type)},
+              {}, at);
 }
 
 /// The name under which users know `image`: a linked clone of a template shows it, `base-1-x/vm-2-y`, where the type
@@ -160,8 +161,8 @@ inline Result<void> check_new_volume_name(StorageType type, VmId vmid, const Vol
   const auto parts = parse_volume_name(type, volume);
   if (!parts) return fail(parts.error());
   if (!volume.str().starts_with("vm-" + to_string(vmid) + "-")) {
-    return fail(Errc::parse_failed, "illegal name '" + volume.str() + "' for a volume of guest " + to_string(vmid) +
-                                        ", expected vm-" + to_string(vmid) + "-<name>");
+    return fail(Errc::parse_failed, "illegal name " + detail::quoted(volume.str()) + " for a volume of guest " +
+                                        to_string(vmid) + ", expected vm-" + to_string(vmid) + "-<name>");
   }
   return {};
 }
@@ -173,8 +174,8 @@ inline Result<void> check_new_snapshot_name(const SnapshotName& snapshot) {
   const bool good = text.size() >= 2 && text.size() <= 40 && detail::is_alpha(text.front()) &&
                     detail::all_of(text, [](char c) { return detail::is_alnum(c) || c == '_' || c == '-'; });
   if (good) return {};
-  return fail(Errc::parse_failed, "not a name for a snapshot: '" + text +
-                                      "', expected a letter, then letters, digits, '_' or '-', 2 to 40 in all");
+  return fail(Errc::parse_failed, "not a name for a snapshot: " + detail::quoted(text) +
+                                      ", expected a letter, then letters, digits, '_' or '-', 2 to 40 in all");
 }
 
 namespace detail {

@@ -17,10 +17,17 @@
 
 namespace {
 thread_local std::uint64_t count = 0;
+thread_local std::uint64_t bytes = 0;
+
+[[maybe_unused]] void note(std::size_t size) noexcept {
+  ++count;
+  bytes += size;
 }
+}  // namespace
 
 namespace stowage::testing {
 std::uint64_t allocations() noexcept { return count; }
+std::uint64_t allocated_bytes() noexcept { return bytes; }
 }  // namespace stowage::testing
 
 #if defined(STOWAGE_TEST_HOOKS)
@@ -29,19 +36,19 @@ std::uint64_t allocations() noexcept { return count; }
 
 namespace {
 [[maybe_unused]] const int hooked = __sanitizer_install_malloc_and_free_hooks(
-    [](const volatile void*, std::size_t) { ++count; }, [](const volatile void*) {});
+    [](const volatile void*, std::size_t size) { note(size); }, [](const volatile void*) {});
 }
 
 #else
 
 // NOLINTBEGIN(cppcoreguidelines-no-malloc, misc-new-delete-overloads)
 void* operator new(std::size_t size) {
-  ++count;
+  note(size);
   if (void* memory = std::malloc(size != 0 ? size : 1)) return memory;
   throw std::bad_alloc{};
 }
 void* operator new(std::size_t size, std::align_val_t align) {
-  ++count;
+  note(size);
   const auto unit = static_cast<std::size_t>(align);
   if (void* memory = std::aligned_alloc(unit, (size + unit - 1) / unit * unit)) return memory;
   throw std::bad_alloc{};

@@ -58,7 +58,7 @@ inline std::string to_string(Bytes size) {
 
 inline Result<Bytes> Bytes::parse(std::string_view text, SourceLoc at) {
   const auto bad = [&](std::string_view why) {
-    return fail(Errc::parse_failed, std::string{"not a size: '"}.append(text).append("', ").append(why), {}, at);
+    return fail(Errc::parse_failed, "not a size: " + detail::quoted(text) + ", " + std::string{why}, {}, at);
   };
   unsigned shift = 10;
   std::string_view number = text;

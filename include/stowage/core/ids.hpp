@@ -57,7 +57,7 @@ class VmId {
     for (const char c : text) number = good ? number * 10 + static_cast<std::uint64_t>(c - '0') : 0;
     good = good && number >= 100;
     if (!good) {
-      return fail(Errc::parse_failed, "not a VMID (100 to 999999999): '" + std::string{text} + "'", {}, at);
+      return fail(Errc::parse_failed, "not a VMID (100 to 999999999): " + detail::quoted(text), {}, at);
     }
     return VmId{number};
   }
@@ -83,7 +83,7 @@ struct VolumeId {
     const auto storage = StorageId::parse(text.substr(0, colon));
     const auto volume = VolumeName::parse(colon == text.npos ? std::string_view{} : text.substr(colon + 1));
     if (!storage || !volume) {
-      return fail(Errc::parse_failed, "not a volume id (STORAGE:VOLUME): '" + std::string{text} + "'", {}, at);
+      return fail(Errc::parse_failed, "not a volume id (STORAGE:VOLUME): " + detail::quoted(text), {}, at);
     }
     return VolumeId{*storage, *volume};
   }

@@ -38,8 +38,7 @@ class Portal {
   /// Errors: parse_failed. The range of the port is checked by `port_or`, as the reference accepts any digits.
   [[nodiscard]] static Result<Portal> parse(std::string_view text, SourceLoc at = SourceLoc::here()) {
     if (auto portal = split(text)) return *std::move(portal);
-    return fail(Errc::parse_failed, "not a portal (HOST, HOST:PORT or [IPv6]:PORT): '" + std::string{text} + "'", {},
-                at);
+    return fail(Errc::parse_failed, "not a portal (HOST, HOST:PORT or [IPv6]:PORT): " + detail::quoted(text), {}, at);
   }
 
   /// As it was written.
@@ -59,7 +58,7 @@ class Portal {
       if (number > 65535) break;
     }
     if (number == 0 || number > 65535) {
-      return fail(Errc::invalid_argument, "port out of range in portal '" + text_ + "'");
+      return fail(Errc::invalid_argument, "port out of range in portal " + detail::quoted(text_));
     }
     return static_cast<std::uint16_t>(number);
   }

@@ -10,11 +10,25 @@
 
 namespace stowage {
 
+namespace detail {
+
+/// A text as errors show it. What no name is as long as is cut short, between two characters: an error about a text
+/// takes no more memory than the text, however long that is.
+inline std::string quoted(std::string_view text) {
+  constexpr std::size_t most = 200;
+  if (text.size() <= most) return std::string{"'"}.append(text).append("'");
+  std::size_t end = most;
+  while (end > most - 3 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80) --end;  // inside one of UTF-8
+  return std::string{"'"}.append(text.substr(0, end)).append("...', ").append(std::to_string(text.size())) + " bytes";
+}
+
+}  // namespace detail
+
 /// A text of kind `Tag`: `Tag::valid(text)` has said yes to it, and `Tag::name` says what it is.
 template <class Tag>
 class Text {
  public:
-  /// Errors: parse_failed, with the text in the detail.
+  /// Errors: parse_failed, with the text in the detail, or its first 200 bytes.
   [[nodiscard]] static Result<Text> parse(std::string_view text, SourceLoc at = SourceLoc::here()) {
     if (!Tag::valid(text)) return fail(Errc::parse_failed, not_a(Tag::name, text), {}, at);
     return Text{std::string{text}};
@@ -28,7 +42,7 @@ class Text {
   explicit Text(std::string text) : text_{std::move(text)} {}
 
   static std::string not_a(std::string_view what, std::string_view text) {
-    return std::string{"not a "}.append(what).append(": '").append(text).append("'");
+    return std::string{"not a "}.append(what).append(": ") + detail::quoted(text);
   }
 
   std::string text_;
