@@ -61,7 +61,7 @@ Result<Answer> with_source(Context& context, const CopyArguments& arguments, Rat
   rate.pass(volume->storage);
   auto device = volume->storage.open_volume(volume->name, Access::read_only);
   if (!device) return fail(std::move(device.error()));
-  auto extents = device->extents();
+  auto extents = device->extents(context.stop());
   if (!extents && extents.error().code() == Errc::cancelled) return fail(std::move(extents.error()));
   if (!extents) {
     context.warn(volume->volid() +

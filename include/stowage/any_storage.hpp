@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <stowage/io/extents.hpp>
 #include <stowage/storage.hpp>
 #include <stowage/storage_config.hpp>
@@ -152,11 +153,11 @@ class BasicAnyDevice {
         device_);
   }
   /// Where it has data, see `MappedDevice`; all of it, where that is not known.
-  [[nodiscard]] Result<std::vector<Extent>> extents() {
+  [[nodiscard]] Result<std::vector<Extent>> extents(const std::stop_token& stop = {}) {
     return std::visit(
-        []<class D>(D& d) -> Result<std::vector<Extent>> {
+        [&]<class D>(D& d) -> Result<std::vector<Extent>> {
           if constexpr (MappedDevice<D>) {
-            return d.extents();
+            return detail::extents_of(d, stop);
           } else {
             return std::vector<Extent>{{Bytes{}, d.size(), true}};
           }
@@ -164,11 +165,12 @@ class BasicAnyDevice {
         device_);
   }
   /// What may differ from a snapshot, see `TracksChanges`. Errors: also not_supported, where that is not known.
-  [[nodiscard]] Result<std::vector<Extent>> changes_since(const SnapshotName& snapshot) {
+  [[nodiscard]] Result<std::vector<Extent>> changes_since(const SnapshotName& snapshot,
+                                                          const std::stop_token& stop = {}) {
     return std::visit(
         [&]<class D>(D& d) -> Result<std::vector<Extent>> {
           if constexpr (TracksChanges<D>) {
-            return d.changes_since(snapshot);
+            return detail::changes_of(d, snapshot, stop);
           } else {
             return fail(Errc::not_supported, "this storage type does not know what has changed since a snapshot");
           }

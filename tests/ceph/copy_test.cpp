@@ -5,10 +5,14 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <algorithm>
+#include <chrono>
+#include <stop_token>
 #include <stowage/io/kernel_extents.hpp>
 #include <stowage/io/uring_queue.hpp>
 #include <stowage/transfer/copy.hpp>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "support/rbd_lab.hpp"
@@ -17,6 +21,7 @@ using namespace stowage;
 using testing::must;
 using testing::pattern;
 using testing::RbdLab;
+using testing::refused;
 
 namespace {
 
@@ -77,6 +82,83 @@ TEST_CASE("an image knows where it has data, and so do its snapshots and clones"
   must(copy_of_it.write_at(Bytes{}, pattern(4, 4096)));
   must(copy_of_it.flush());
   CHECK(data_of(must(copy_of_it.extents()), 64_MiB).size() == 3);
+}
+
+TEST_CASE("an image with stripes knows where it has data, with fast-diff and without") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const bool fast_diff = GENERATE(true, false);
+  CreateSpec spec{.vmid = testing::guest, .size = 64_MiB};
+  spec.object_size = 1_MiB;
+  spec.stripe_unit = 64_KiB;
+  spec.stripe_count = 4;
+  const VolumeName volume = must(storage.create(spec));
+  if (!fast_diff) lab.rbd("feature disable " + lab.spec(volume.str()) + " fast-diff object-map");
+  auto device = edit(storage, volume);
+  for (const Bytes at : {64_KiB, 128_KiB, 320_KiB, 13_MiB}) must(device.write_at(at, pattern(at.count, 65536)));
+  must(device.flush());
+  const Ranges data = data_of(must(device.extents()), 64_MiB);
+  const auto known = [&](Bytes at) {
+    return std::any_of(data.begin(), data.end(),
+                       [&](const auto& range) { return range.first <= at.count && at.count + 65536 <= range.second; });
+  };
+  for (const Bytes at : {64_KiB, 128_KiB, 320_KiB, 13_MiB}) CHECK(known(at));
+  CHECK_FALSE(known(32_MiB));
+}
+
+TEST_CASE("asking where an image has data can be stopped, also where it has none") {
+  RbdLab lab;
+  const bool fast_diff = GENERATE(true, false);
+  const bool full = GENERATE(true, false);
+  CreateSpec spec{.vmid = testing::guest, .size = 64_MiB};
+  spec.object_size = 4_KiB;  // 16384 objects
+  VolumeName volume = must(VolumeName::parse("vm-990000101-disk-0"));
+  {
+    auto storage = lab.storage();
+    volume = must(storage.create(spec));
+    if (!fast_diff) lab.rbd("feature disable " + lab.spec(volume.str()) + " fast-diff object-map");
+    auto device = edit(storage, volume);
+    if (full) must(device.write_at(Bytes{}, pattern(1, 4 << 20)));
+    must(device.close());
+    must(storage.snapshot(volume, testing::snapshot_name("s1")));
+  }
+  std::stop_source program;
+  lab.options.stop = program.get_token();
+  auto storage = lab.storage();
+  auto device = must(storage.open_volume(volume, Access::read_only));
+  const SnapshotName s1 = testing::snapshot_name("s1");
+  CHECK(device.extents());
+  CHECK(device.changes_since(s1));
+
+  std::stop_source asked;
+  if (!fast_diff) {  // takes long enough to be stopped in the middle
+    std::jthread later{[&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds{5});
+      asked.request_stop();
+    }};
+    refused(device.extents(asked.get_token()), Errc::cancelled);
+  }
+  asked.request_stop();
+  refused(device.extents(asked.get_token()), Errc::cancelled);
+  refused(device.changes_since(s1, asked.get_token()), Errc::cancelled);
+  refused(detail::known_extents(device, asked.get_token()), Errc::cancelled);
+  CHECK(device.extents());
+  program.request_stop();
+  refused(device.extents(), Errc::cancelled);
+  refused(device.changes_since(s1), Errc::cancelled);
+}
+
+TEST_CASE("a copy of an image is stopped while it asks where the data are") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName from = make(storage, 4_MiB);
+  const VolumeName to = make(storage, 4_MiB);
+  auto source = must(storage.open_volume(from, Access::read_only));
+  auto destination = edit(storage, to);
+  std::stop_source stop;
+  stop.request_stop();
+  const Error error = testing::refusal_of(copy(source, destination, {.stop = stop.get_token()}), Errc::cancelled);
+  CHECK(error.message().find("asking the source where its data are") != std::string::npos);
 }
 
 TEST_CASE("a file is copied to an image, the image to another, and that to a file") {

@@ -158,7 +158,7 @@ class Receiver {
     auto device = storage_.open_volume(volume_, Access::read_write);
     if (!device) return device;
     if (unchanged_needed_) {
-      const auto changes = device->changes_since(header_->base->name);
+      const auto changes = changes_of(*device, header_->base->name, options_.work.stop);
       if (!changes) return fail(changes.error());
       if (!changes->empty()) {
         return fail(Error{Errc::conflict, "it was written to since snapshot '" + header_->base->name.str() +

@@ -133,7 +133,8 @@ Result<Sent> send_from(Storage& storage, const Backend& backend, const VolumeNam
   const VolumeName image = parts->base ? *VolumeName::parse(parts->name) : volume;
   const auto header = stream_header(backend, image, snapshot, options);
   if (!header) return fail(header.error());
-  auto extents = options.since ? device->changes_since(*options.since) : known_extents(*device);
+  const std::stop_token& stop = options.work.stop;
+  auto extents = options.since ? changes_of(*device, *options.since, stop) : known_extents(*device, stop);
   if (!extents) return fail(std::move(extents.error()));
   if (extents->empty() && !options.since) extents->push_back({Bytes{}, header->size, true});  // it does not know
   const std::vector<Extent> ranges = stream_ranges(*extents, header->begin, header->size, options.since.has_value());

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <concepts>
+#include <stop_token>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/ids.hpp>
 #include <stowage/io/device.hpp>
@@ -20,7 +21,8 @@ struct Extent {
   friend bool operator==(const Extent&, const Extent&) = default;
 };
 
-/// A device that knows where its data are: `extents()` covers the volume from its begin to its end, in order.
+/// A device that knows where its data are: `extents()` covers the volume from its begin to its end, in order. One that
+/// has to ask for long may also take a `stop_token`, here and in `changes_since`; Errc::cancelled then.
 template <class D>
 concept MappedDevice = requires(D& device) {
   { device.extents() } -> detail::returns<std::vector<Extent>>;
@@ -35,6 +37,26 @@ concept TracksChanges = requires(D& device, const SnapshotName& snapshot) {
 };
 
 namespace detail {
+
+/// `extents()`, which some devices can be stopped in.
+template <MappedDevice D>
+Result<std::vector<Extent>> extents_of(D& device, const std::stop_token& stop) {
+  if constexpr (requires { device.extents(stop); }) {
+    return device.extents(stop);
+  } else {
+    return device.extents();
+  }
+}
+
+/// `changes_since()`, likewise.
+template <TracksChanges D>
+Result<std::vector<Extent>> changes_of(D& device, const SnapshotName& snapshot, const std::stop_token& stop) {
+  if constexpr (requires { device.changes_since(snapshot, stop); }) {
+    return device.changes_since(snapshot, stop);
+  } else {
+    return device.changes_since(snapshot);
+  }
+}
 
 constexpr Bytes end_of(const Extent& extent) noexcept { return extent.offset + extent.length; }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <numeric>
 #include <span>
+#include <stop_token>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/io/device.hpp>
@@ -55,9 +56,9 @@ namespace detail {
 /// Where the data of a volume are; empty, when it does not know that, or cannot tell: its map only saves reading, and
 /// what is wrong with the volume itself is seen when it is read. Errors: cancelled.
 template <class Device>
-Result<std::vector<Extent>> known_extents(Device& device) {
+Result<std::vector<Extent>> known_extents(Device& device, const std::stop_token& stop = {}) {
   if constexpr (MappedDevice<Device>) {
-    auto extents = device.extents();
+    auto extents = extents_of(device, stop);
     if (extents) return extents;
     if (extents.error().code() == Errc::cancelled) {
       return fail(std::move(extents.error()).during("asking the source where its data are"));
@@ -72,7 +73,7 @@ Result<std::vector<Extent>> known_extents(Device& device) {
 /// (a thin pool whose metadata another program reads) as a whole.
 template <QueuedDevice Source, QueuedDevice Destination>
 [[nodiscard]] Result<Copied> copy(Source& source, Destination& destination, const CopyOptions& options = {}) {
-  const auto extents = detail::known_extents(source);
+  const auto extents = detail::known_extents(source, options.stop);
   if (!extents) return fail(extents.error());
   auto from = source.queue(options.queue_depth);
   if (!from) return fail(std::move(from.error()).during("the source"));

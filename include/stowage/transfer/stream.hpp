@@ -83,7 +83,7 @@ CopyOptions stream_copy(const Options& options) {
 /// All bytes of a volume; what it knows to be holes is not read.
 template <class Device, ByteSink Sink>
 Result<void> export_bytes(Device& device, Sink& sink, const ExportOptions& options) {
-  const auto extents = known_extents(device);
+  const auto extents = known_extents(device, options.work.stop);
   if (!extents) return fail(extents.error());
   auto from = device.queue(options.queue_depth);
   if (!from) return fail(std::move(from.error()));

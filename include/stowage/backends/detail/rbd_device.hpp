@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <limits>
 #include <span>
+#include <stop_token>
 #include <stowage/backends/detail/rbd_extents.hpp>
 #include <stowage/backends/detail/rbd_image.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
@@ -115,16 +116,19 @@ class RbdDevice {
   }
 
   /// Where it has data, see `MappedDevice`. What was written since it was opened is in it, if it was flushed.
-  [[nodiscard]] Result<std::vector<Extent>> extents() const {
+  /// Errors: cancelled, by `stop` or `OpenOptions::stop`.
+  /// Blocks: while each object is asked, where the image has no fast-diff.
+  [[nodiscard]] Result<std::vector<Extent>> extents(const std::stop_token& stop = {}) const {
     if (!image_) return closed();
-    return detail::rbd_extents(image_.get(), size_, spec_);
+    return detail::rbd_extents(image_.get(), size_, spec_, {pool_->options.stop, stop});
   }
 
   /// What may differ from a snapshot, see `TracksChanges`. What was written since it was opened is in it, if it was
-  /// flushed.
-  [[nodiscard]] Result<std::vector<Extent>> changes_since(const SnapshotName& snapshot) const {
+  /// flushed. Errors, and how long it blocks: as `extents`.
+  [[nodiscard]] Result<std::vector<Extent>> changes_since(const SnapshotName& snapshot,
+                                                          const std::stop_token& stop = {}) const {
     if (!image_) return closed();
-    return detail::rbd_changes(image_.get(), size_, snapshot.str(), spec_);
+    return detail::rbd_changes(image_.get(), size_, snapshot.str(), spec_, {pool_->options.stop, stop});
   }
 
   /// The image of librbd. Null once it is closed.
