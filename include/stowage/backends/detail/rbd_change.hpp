@@ -20,8 +20,11 @@ inline void rbd_note_others(const RbdPool& pool, ::rbd_image_t image, RbdProgres
 
 /// Opens an image that a running guest may have open as well: librbd passes the request on to the owner of its lock.
 inline Result<RbdImage> rbd_edit_beside(const RbdPool& pool, const std::string& name, RbdProgress& progress) {
+  progress.look();
   auto image = rbd_edit(pool, name);
-  if (image) rbd_note_others(pool, image->get(), progress);
+  if (!image) return image;
+  rbd_note_others(pool, image->get(), progress);
+  if (auto begun = progress.begin(); !begun) return fail(std::move(begun.error()));
   return image;
 }
 
@@ -56,13 +59,16 @@ inline Result<void> rbd_rename_free(const RbdPool& pool, const std::string& from
 }
 
 inline Result<void> rbd_rename_image(const RbdPoolPtr& pool, const VolumeName& volume, const VolumeName& to) {
-  return rbd_run(pool, "renaming", {}, [pool, from = volume.str(), to = to.str()](RbdProgress&) -> Result<void> {
-    auto image = rbd_look(*pool, from);
-    if (!image) return fail(std::move(image.error()));
-    if (auto alone = rbd_nobody_else(*pool, image->get(), from, 0); !alone) return alone;
-    static_cast<void>(image->close());
-    return rbd_rename_free(*pool, from, to);
-  });
+  return rbd_run(pool, "renaming", {},
+                 [pool, from = volume.str(), to = to.str()](RbdProgress& progress) -> Result<void> {
+                   progress.look();
+                   auto image = rbd_look(*pool, from);
+                   if (!image) return fail(std::move(image.error()));
+                   if (auto alone = rbd_nobody_else(*pool, image->get(), from, 0); !alone) return alone;
+                   static_cast<void>(image->close());
+                   if (auto begun = progress.begin(); !begun) return begun;
+                   return rbd_rename_free(*pool, from, to);
+                 });
 }
 
 /// Copies what a clone shares. An image without parent is done already.
@@ -97,7 +103,8 @@ inline Result<void> rbd_finish_template(const RbdPool& pool, const std::string& 
 
 inline Result<void> rbd_make_template(const RbdPoolPtr& pool, const VolumeName& volume, const VolumeName& to) {
   return rbd_run(
-      pool, "making a template", {}, [pool, from = volume.str(), to = to.str()](RbdProgress&) -> Result<void> {
+      pool, "making a template", {}, [pool, from = volume.str(), to = to.str()](RbdProgress& progress) -> Result<void> {
+        progress.look();
         auto image = rbd_edit(*pool, from);
         if (!image) return fail(std::move(image.error()));
         if (rbd_is_format_1(image->get())) return fail(rbd_format_1_error(pool->spec(from), "cannot be cloned"));
@@ -113,6 +120,7 @@ inline Result<void> rbd_make_template(const RbdPoolPtr& pool, const VolumeName& 
           return fail(taken ? Error{Errc::already_exists, "there is an image '" + pool->spec(to) + "' already"}
                             : taken.error());
         }
+        if (auto begun = progress.begin(); !begun) return begun;
         if (auto marked = rbd_set_intent(image->get(), {"template", to}); !marked) return marked;
         static_cast<void>(image->close());
         auto done = rbd_finish_template(*pool, from, to);

@@ -198,7 +198,8 @@ inline Result<RbdDevice> rbd_open_device(const RbdPoolPtr& pool, const VolumeNam
                                          Access access) {
   const bool writable = access == Access::read_write && snapshot.empty();
   return rbd_run(pool, "opening", {},
-                 [pool, name = volume.str(), snapshot, writable](RbdProgress&) -> Result<RbdDevice> {
+                 [pool, name = volume.str(), snapshot, writable](RbdProgress& progress) -> Result<RbdDevice> {
+                   progress.look();  // who opens late closes again
                    auto image = writable ? rbd_edit(*pool, name) : rbd_look(*pool, name, snapshot);
                    if (!image) return fail(std::move(image.error()));
                    if (writable) {

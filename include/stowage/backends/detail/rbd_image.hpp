@@ -99,8 +99,7 @@ inline Result<RbdImage> rbd_edit(const RbdPool& pool, const std::string& image) 
   return RbdImage{pool, raw};
 }
 
-/// Old pools hold images of format 1: all but clones can be made of them, and they have no id. The
-/// open image knows it.
+/// Old pools hold images of format 1. They have no id, and no clone can be made of them.
 inline bool rbd_is_format_1(::rbd_image_t image) noexcept {
   std::uint8_t old = 0;
   return ::rbd_get_old_format(image, &old) >= 0 && old != 0;

@@ -74,7 +74,8 @@ inline Result<RbdPoolPtr> rbd_open_pool(const StorageId& id, RbdConfig config, c
     return fail(no_pool(code, config.pool));
   }
   RbdIo io{raw};
-  // Else librados holds back what a full pool does not take, and even what makes room there, until the deadline.
+  // Of a full pool, a change would wait until there is room. Like this what needs room is refused, and what makes some
+  // is done.
   ::rados_set_pool_full_try(raw);
   if (!config.data_pool.empty()) {
     const auto found = ::rados_pool_lookup((*cluster)->client(), config.data_pool.c_str());

@@ -69,8 +69,10 @@ inline Result<void> rbd_destroy(const RbdPool& pool, const std::string& name, Rb
       if (auto alone = rbd_nobody_else(pool, image->get(), name, 0); !alone) return alone;
     }
   }
-  if (code == -ENOENT && rbd_look(pool, name)) {  // so librbd 16.2 calls it when the pool is full and has no trash yet
-    return fail(rbd_error(-ENOSPC, "removing '" + pool.spec(name) + "' by way of the trash"));
+  if (code == -ENOENT && rbd_look(pool, name)) {  // so librbd calls a trash that it could not make
+    return fail(Error{Errc::no_space, "removing '" + pool.spec(name) + "': the pool has no room for its trash",
+                      native_errno(ENOSPC)}
+                    .advise("nothing has been removed here before; let the pool have some more room"));
   }
   if (code == -ENOENT) return fail(rbd_open_error(pool, code, name, {}));
   return rbd_changed(code, "removing '" + pool.spec(name) + "'");
@@ -124,9 +126,11 @@ inline Result<bool> rbd_clear_broken(const RbdPool& pool, const std::string& nam
 inline Result<void> rbd_remove_image(const RbdPoolPtr& pool, const VolumeName& volume, const RemoveOptions& options,
                                      const Work& work) {
   return rbd_run(pool, "removing", work, [pool, name = volume.str(), options](RbdProgress& progress) -> Result<void> {
+    progress.look();
     auto image = rbd_look(*pool, name);
     if (!image) {
       if (image.error().code() != Errc::not_found) return fail(std::move(image.error()));
+      if (auto begun = progress.begin(); !begun) return begun;
       const auto restored = rbd_clear_broken(*pool, name, progress);
       if (!restored) return fail(restored.error());
       if (!*restored) return {};
@@ -137,13 +141,14 @@ inline Result<void> rbd_remove_image(const RbdPoolPtr& pool, const VolumeName& v
       if (rbd_is_format_1(image->get())) return fail(rbd_format_1_error(pool->spec(name), "the trash does not take"));
       if (auto alone = rbd_nobody_else(*pool, image->get(), name, 0); !alone) return alone;
       static_cast<void>(image->close());
+      if (auto begun = progress.begin(); !begun) return begun;
       return rbd_changed(::rbd_trash_move(pool->io.get(), name.c_str(), 0),
                          "moving '" + pool->spec(name) + "' to the trash");
     }
     auto snapshots = rbd_prove_removable(*pool, image->get(), name, options.snapshots);
     if (!snapshots) return fail(std::move(snapshots.error()));
     static_cast<void>(image->close());
-    if (progress.cancelled()) return fail(Errc::cancelled, "removing: stopped before anything was destroyed");
+    if (auto begun = progress.begin(); !begun) return begun;
     if (auto gone = rbd_drop_snapshots(*pool, name, *snapshots, progress); !gone) return gone;
     return rbd_destroy(*pool, name, progress);
   });

@@ -47,6 +47,19 @@ class RbdProgress {
     return cancelled_;
   }
 
+  /// From now on the verb only looks, up to `begin`: a deadline that passes meanwhile leaves everything as it is.
+  void look() {
+    const std::lock_guard lock{mutex_};
+    looks_ = true;
+  }
+  /// Now it changes something. Errors: cancelled, when nobody wants that any more.
+  Result<void> begin() {
+    const std::lock_guard lock{mutex_};
+    if (cancelled_) return fail(Errc::cancelled, "stopped before anything was changed");
+    looks_ = false;
+    return {};
+  }
+
  protected:
   mutable std::mutex mutex_;
   std::condition_variable changed_;
@@ -54,6 +67,7 @@ class RbdProgress {
   std::uint64_t total_ = 0;
   std::uint64_t beats_ = 0;
   bool cancelled_ = false;
+  bool looks_ = false;
   std::string note_;
 };
 
@@ -92,11 +106,13 @@ class RbdCall : public RbdProgress {
       if (result_) return std::move(*result_);
     }
     cancelled_ = true;  // nobody wants it any more
-    return fail(Error{Errc::outcome_unknown,
+    return fail(Error{looks_ ? Errc::timed_out : Errc::outcome_unknown,
                       doing + ": no answer within " + std::to_string(timeout.count()) + " ms" +
                           (note_.empty() ? "" : ", perhaps because of " + note_),
                       native_errno(ETIMEDOUT)}
-                    .advise("look at the volume before you repeat it; a client that died is given up after 30 s"));
+                    .advise(looks_ ? rbd_hint(ETIMEDOUT)
+                                   : "look at the volume before you repeat it; a client that died is given up after "
+                                     "30 s"));
   }
 
  private:
@@ -129,7 +145,8 @@ auto rbd_run_always(const RbdPoolPtr& pool, const std::string& doing, const Work
 
 /// Runs `verb(RbdProgress&)` and comes back at the latest when it showed no sign of life for `OpenOptions::timeout`.
 /// `verb` holds copies: it may outlive the caller. It keeps the pool alive, and closes what it opened.
-/// Errors: those of `verb`; outcome_unknown, when it did not come back; cancelled, before it began.
+/// Errors: those of `verb`; when it did not come back outcome_unknown, or timed_out while it only looked; cancelled,
+/// before it began.
 template <class Verb>
 auto rbd_run(const RbdPoolPtr& pool, const std::string& doing, const Work& work, Verb verb)
     -> std::invoke_result_t<Verb&, RbdProgress&> {

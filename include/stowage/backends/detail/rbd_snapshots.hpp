@@ -42,10 +42,12 @@ inline Result<void> rbd_roll_back(const RbdPoolPtr& pool, const VolumeName& volu
                                   const Work& work) {
   return rbd_run(pool, "rolling back", work,
                  [pool, name = volume.str(), snapshot = snapshot.str()](RbdProgress& progress) -> Result<void> {
+                   progress.look();
                    auto image = rbd_edit(*pool, name);
                    if (!image) return fail(std::move(image.error()));
                    if (auto there = rbd_has_snapshot(*pool, image->get(), name, snapshot); !there) return there;
                    if (auto alone = rbd_nobody_else(*pool, image->get(), name, 1); !alone) return alone;
+                   if (auto begun = progress.begin(); !begun) return begun;
                    if (auto marked = rbd_set_intent(image->get(), {"rollback", snapshot}); !marked) return marked;
                    const int code = ::rbd_snap_rollback_with_progress(image->get(), snapshot.c_str(),
                                                                       &RbdProgress::report, &progress);
@@ -123,6 +125,7 @@ inline Result<void> rbd_remove_one_snapshot(const RbdPoolPtr& pool, const Volume
                                             const SnapshotName& snapshot) {
   return rbd_run(pool, "removing the snapshot", {},
                  [pool, name = volume.str(), snapshot = snapshot.str()](RbdProgress& progress) -> Result<void> {
+                   progress.look();
                    auto image = rbd_edit(*pool, name);
                    if (!image) return fail(std::move(image.error()));
                    RbdSnapshotKeys keys{*pool, image->get(), snapshot};
@@ -132,6 +135,7 @@ inline Result<void> rbd_remove_one_snapshot(const RbdPoolPtr& pool, const Volume
                    if (is_protected != 0 || !keys.without_clones()) {
                      if (auto unused = rbd_free_of_clones(*pool, image->get(), name, snapshot); !unused) return unused;
                    }
+                   if (auto begun = progress.begin(); !begun) return begun;
                    return rbd_drop_snapshot(image->get(), snapshot).map([&] { keys.forget_identity(image->get()); });
                  });
 }
