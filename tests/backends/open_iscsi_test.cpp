@@ -389,6 +389,56 @@ TEST_CASE("OpenIscsi: a LUN that is not the one that was meant is refused") {
   }
 }
 
+TEST_CASE("OpenIscsi: a name without a serial number is a LUN only by udev's link of that name") {
+  Initiator san;
+  san.two_luns();
+  auto storage = san.storage();
+  const VolumeName named = volume_name("0.0.1.lvm-pv-uuid-a1");
+  const auto refuses = [&](const VolumeName& volume, Errc code) {
+    CAPTURE(volume.str());
+    refused(storage.info(volume), code);
+    refused(storage.activate(volume), code);
+    for (const Access access : {Access::read_only, Access::read_write}) {
+      refused(storage.open_volume(volume, access), code);
+    }
+  };
+  SECTION("there is no such link") {
+    for (const char* name :
+         {"0.0.1.foo", "0.0.1.lvm-pv-uuid-a1", "0.0.1.dm-uuid-mpath-", "0.0.1.scsi-", "0.0.3.lvm-pv-uuid-a1"}) {
+      refuses(volume_name(name), Errc::not_found);
+    }
+    CHECK(has(refusal_of(storage.info(named), Errc::not_found).detail(), san.host.at("by-id/lvm-pv-uuid-a1")));
+  }
+  SECTION("it leads to the LUN") {
+    san.host.link("by-id/lvm-pv-uuid-a1", "../../sda");
+    CHECK(must(storage.info(named)).size == 64_MiB);
+    must(storage.activate(named));
+    // As far as a file can be opened: it is no block device.
+    refused(storage.open_volume(named, Access::read_only), Errc::invalid_argument);
+  }
+  SECTION("it leads to multipath over the LUN") {
+    san.host.mapper("dm-0", "mpatha", "mpath-3" + first, {"sda"}, 64 << 20);
+    san.host.link("by-id/dm-name-mpatha", "../../dm-0");
+    must(storage.activate(volume_name("0.0.1.dm-name-mpatha")));
+    refuses(volume_name("0.0.2.dm-name-mpatha"), Errc::identity_changed);
+  }
+  SECTION("it leads to a LUN of another number, or to a disk of somebody else") {
+    san.host.link("by-id/lvm-pv-uuid-a1", "../../sdb");
+    refuses(named, Errc::identity_changed);
+    CHECK(has(refusal_of(storage.info(volume_name("0.0.3.lvm-pv-uuid-a1")), Errc::identity_changed).detail(),
+              "is LUN 0.0.2 now"));
+    san.host.link("by-id/lvm-pv-uuid-a1", "../../vda");
+    refuses(named, Errc::identity_changed);
+    san.host.link("by-id/lvm-pv-uuid-a1", "../../sda1");
+    refuses(named, Errc::identity_changed);
+  }
+  SECTION("it is of the LUN that had this number before") {
+    san.host.link("by-id/lvm-pv-uuid-a1", "../../sda");
+    san.host.put(FakeHost::lun(1, 1) + "/vpd_pg83", page_83("6000000000000000000000000000000e"));
+    refuses(named, Errc::identity_changed);
+  }
+}
+
 TEST_CASE("OpenIscsi: no path that works, and one that does not answer") {
   Initiator san;
   san.two_luns();

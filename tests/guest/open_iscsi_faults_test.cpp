@@ -123,16 +123,49 @@ TEST_CASE("OpenIscsi: another LUN has the number of ours") {
   const VolumeName disk = san.volume(2);
   must(san->activate(disk));
   target.command("replace", "2");
-  const Error error = refusal_of(san->open_volume(disk, Access::read_write), Errc::identity_changed);
+  const Error error =
+      refusal_soon(25s, Errc::identity_changed, [&] { return san->open_volume(disk, Access::read_write); });
   CHECK(has(error.detail(), "scsi-3"));
-  refused(san->open_volume(disk, Access::read_only), Errc::identity_changed);
-  refused(san->activate(disk), Errc::identity_changed);
+  refused_soon(25s, Errc::identity_changed, [&] { return san->open_volume(disk, Access::read_only); });
+  refused_soon(25s, Errc::identity_changed, [&] { return san->activate(disk); });
 
   must(san->backend().rescan());
   const VolumeName fresh = san.volume(2);
   CHECK(fresh != disk);
   must(san->activate(fresh));
   refused(san->info(disk), Errc::identity_changed);
+}
+
+TEST_CASE("OpenIscsi: a name without a serial number is only the LUN that udev's link of that name leads to") {
+  const KernelTarget target{"nameless", "--luns 2 --size 16"};
+  KernelSan san{target["PORTAL"], target["IQN1"], 20s};
+  must(san->activate());
+  const auto refuses = [&](const std::string& name, Errc code) {
+    CAPTURE(name);
+    const VolumeName volume = volume_name(name);
+    refused_soon(25s, code, [&] { return san->activate(volume); });
+    refused_soon(25s, code, [&] { return san->open_volume(volume, Access::read_only); });
+    refused_soon(25s, code, [&] { return san->open_volume(volume, Access::read_write); });
+    refused_soon(25s, code, [&] { return san->info(volume); });
+  };
+  refuses("0.0.1.foo", Errc::not_found);
+  refuses("0.0.1.lvm-pv-uuid-none", Errc::not_found);
+
+  sh("pvcreate -qq -y " + must(san->path(san.volume(2))) + " && udevadm settle --timeout=30");
+  std::string name = sh("find /dev/disk/by-id -name 'lvm-pv-uuid-*' -lname '*/" + san.disk(2) + "' -printf %f");
+  REQUIRE(name.starts_with("lvm-pv-uuid-"));
+  must(san->activate(volume_name("0.0.2." + name)));
+  {
+    auto device = must(san->open_volume(volume_name("0.0.2." + name), Access::read_write));
+    must(device.write_at(8_MiB, pattern(1, 4096)));
+    must(device.close());
+  }
+  refuses("0.0.1." + name, Errc::identity_changed);
+
+  // Another LUN has the number, and udev has not looked at it: its link is still there.
+  target.command("replace", "2");
+  CHECK(has(sh("readlink /dev/disk/by-id/" + name), san.disk(2)));
+  refuses("0.0.2." + name, Errc::identity_changed);
 }
 
 TEST_CASE("OpenIscsi: the LUN is taken away under us") {
@@ -142,8 +175,8 @@ TEST_CASE("OpenIscsi: the LUN is taken away under us") {
   const VolumeName disk = san.volume(2);
   sh("udevadm settle");  // tgtd keeps a LUN that is being read, and udev looks at new disks
   target.command("adm", "--mode logicalunit --op delete --tid 1 --lun 2");
-  refused(san->activate(disk), Errc::not_found);
-  refused(san->open_volume(disk, Access::read_only), Errc::not_found);
+  refused_soon(25s, Errc::not_found, [&] { return san->activate(disk); });
+  refused_soon(25s, Errc::not_found, [&] { return san->open_volume(disk, Access::read_only); });
   must(san->activate(san.volume(1)));
 }
 

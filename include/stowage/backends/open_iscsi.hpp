@@ -48,7 +48,8 @@ struct IscsiPath {
 /// Portals: all that the target tells of, and all that have a node record. One that does not answer is told by
 /// `status().health`; it takes all of them to make an error.
 /// Identity: before a LUN is activated or opened, the kernel asks the target again who it is (page 0x83). A LUN that is
-/// not the one of the volume's name is refused.
+/// not the one of the volume's name is refused. A name without a serial number (`lvm-pv-uuid-...`) is what udev's link
+/// of that name leads to: without it there is no such volume.
 /// CHAP: `PRIV/iscsi/<id>.chap`, read anew for each login, and written into the node records, mode 0600.
 template <class Runner>
 class BasicOpenIscsi {
@@ -220,7 +221,7 @@ class BasicOpenIscsi {
                             "end its users, then activate the storage"});
       } else if (!lun.by_id) {
         findings.push_back({object, "udev has no name for it in " + host().by_id, "look at its VPD page 0x83"});
-      } else if (auto good = detail::check_identity(lun, *lun.by_id); !good) {
+      } else if (auto good = detail::check_identity(host(), lun, *lun.by_id); !good) {
         findings.push_back({object, good.error().detail(), "end its users, then activate the storage"});
       } else if (lun.paths.size() > 1 && lun.multipath.empty()) {
         findings.push_back({object, std::to_string(lun.paths.size()) + " paths, but no multipath device over them",
@@ -247,7 +248,7 @@ class BasicOpenIscsi {
   }
   [[nodiscard]] Result<detail::KernelLun> find(const VolumeName& volume) const {
     return luns().and_then([&](std::vector<detail::KernelLun>&& all) {
-      return detail::find_lun(std::move(all), detail::split_lun_name(volume.str()), config_.target.str());
+      return detail::find_lun(host(), std::move(all), detail::split_lun_name(volume.str()), config_.target.str());
     });
   }
   /// The LUN of a volume, as the target describes it now: what the kernel knew may be of another one.

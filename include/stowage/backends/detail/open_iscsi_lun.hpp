@@ -99,9 +99,53 @@ inline std::vector<KernelLun> group_luns(const OpenIscsiHost& host, std::span<co
   return luns;
 }
 
-/// All paths lead to one LUN, and it is the one that `name` tells.
-/// Errors: identity_changed.
-inline Result<void> check_identity(const KernelLun& lun, std::string_view name) {
+/// Whether udev names a device after another LUN than it is now: what udev knows of it is of the one that had its
+/// place.
+inline bool named_after_another(std::span<const ByIdLink> links, std::string_view device,
+                                std::span<const std::string> serials) {
+  return std::any_of(links.begin(), links.end(), [&](const ByIdLink& link) {
+    const bool by_wwid = link.name.starts_with("scsi-3") || link.name.starts_with("dm-uuid-mpath-3");
+    return link.device == device && by_wwid && !is_partition_name(link.name) &&
+           can_be_named(serials, link.name) == false;
+  });
+}
+
+/// The link `by_id` leads to a LUN.
+inline bool leads_to(const OpenIscsiHost& host, const std::string& by_id, const KernelLun& lun) {
+  const std::vector<std::string> devices = lun.devices();
+  return std::find(devices.begin(), devices.end(), link_name(path_of(host.by_id, by_id))) != devices.end();
+}
+
+/// A name without a serial number (`lvm-pv-uuid-...`, `dm-name-...`) means what udev's link of that name leads to, and
+/// nothing without it.
+/// Errors: not_found, when there is no such link; identity_changed, when it leads elsewhere, or when udev has seen only
+/// the LUN that was there before.
+inline Result<void> check_named_by_link(const OpenIscsiHost& host, const KernelLun& lun, const std::string& by_id) {
+  const std::string link = path_of(host.by_id, by_id);
+  const std::string to = link_name(link);
+  if (to.empty()) {
+    return fail(
+        Error{Errc::not_found, "there is no " + link + ", and without it nothing tells which LUN that is"}.advise(
+            "list the storage"));
+  }
+  if (!leads_to(host, by_id, lun)) {
+    return fail(Error{Errc::identity_changed,
+                      link + " leads to " + to + ", which is not LUN " + lun.address + " of this target"}
+                    .advise("list the storage"));
+  }
+  const std::vector<ByIdLink> links = read_by_id(host);
+  for (const std::string& device : lun.devices()) {
+    if (!named_after_another(links, device, lun.paths.front().disk.serials)) continue;
+    return fail(Error{Errc::identity_changed, "LUN " + lun.address + " on " + device + " is scsi-" + lun.wwid() +
+                                                  " now, and " + link + " is of the one before"}
+                    .advise("list the storage: the target gave the LUN number to something else"));
+  }
+  return {};
+}
+
+/// All paths lead to one LUN, and it is the one that `name` tells: by the serial number in it, else by its link.
+/// Errors: identity_changed; not_found (see `check_named_by_link`).
+inline Result<void> check_identity(const OpenIscsiHost& host, const KernelLun& lun, const std::string& name) {
   const auto changed = [](std::string detail) {
     return fail(Error{Errc::identity_changed, std::move(detail)}.advise(
         "list the storage: the target gave the LUN number to something else"));
@@ -111,24 +155,25 @@ inline Result<void> check_identity(const KernelLun& lun, std::string_view name) 
     if (can_be_named(disk.serials, name) == false) {
       return changed("LUN " + lun.address + " on " + disk.name + " is " +
                      (disk.serials.empty() ? "without any serial number" : "scsi-" + disk.wwid()) + " now, not " +
-                     std::string{name});
+                     name);
     }
     if (disk.wwid() != lun.wwid()) {
       return changed("the paths of LUN " + lun.address + " lead to different ones, " + lun.wwid() + " and " +
                      disk.wwid());
     }
   }
-  return {};
+  return can_be_named(lun.paths.front().disk.serials, name) ? Result<void>{} : check_named_by_link(host, lun, name);
 }
 
 /// The LUN that a volume means, among those that are there.
 /// Errors: not_found; identity_changed, when another LUN has its number, or it has another number.
-inline Result<KernelLun> find_lun(std::vector<KernelLun> luns, const LunName& wanted, const std::string& target) {
+inline Result<KernelLun> find_lun(const OpenIscsiHost& host, std::vector<KernelLun> luns, const LunName& wanted,
+                                  const std::string& target) {
   const auto found =
       std::find_if(luns.begin(), luns.end(), [&](const KernelLun& l) { return l.address == wanted.address; });
   if (found == luns.end() || !found->is_disk()) {
     for (const KernelLun& lun : luns) {
-      if (can_be_named(lun.paths.front().disk.serials, wanted.by_id) == true) {
+      if (can_be_named(lun.paths.front().disk.serials, wanted.by_id).value_or(leads_to(host, wanted.by_id, lun))) {
         return fail(Errc::identity_changed, wanted.by_id + " is LUN " + lun.address + " now, not " + wanted.address);
       }
     }
@@ -140,7 +185,7 @@ inline Result<KernelLun> find_lun(std::vector<KernelLun> luns, const LunName& wa
   }
   // A path whose LUN is gone on this portal tells only what was.
   std::erase_if(found->paths, [&](const KernelLun::Path& path) { return !there(path); });
-  if (auto good = check_identity(*found, wanted.by_id); !good) return fail(std::move(good.error()));
+  if (auto good = check_identity(host, *found, wanted.by_id); !good) return fail(std::move(good.error()));
   return std::move(*found);
 }
 
@@ -153,8 +198,7 @@ inline Result<void> check_link(const OpenIscsiHost& host, const KernelLun& lun, 
         Error{Errc::unavailable, "there is no " + host.by_id + "/" + by_id + ", though the LUN is there"}.advise(
             "udevadm settle, then udevadm trigger --subsystem-match=block"));
   }
-  const std::vector<std::string> devices = lun.devices();
-  if (std::find(devices.begin(), devices.end(), to) != devices.end()) return {};
+  if (leads_to(host, by_id, lun)) return {};
   return fail(Error{Errc::identity_changed, host.by_id + "/" + by_id + " leads to " + to + ", which is not LUN " +
                                                 lun.address + " of this target"}
                   .advise("another disk of this host has the same serial number"));
