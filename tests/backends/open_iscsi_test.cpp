@@ -299,6 +299,14 @@ TEST_CASE("OpenIscsi: open-iscsi, iscsid and a good configuration are needed, an
   CHECK(has(missing.message(), "open-iscsi"));
   CHECK_FALSE(must(storage.status()).active);
 
+  Initiator without_module;
+  without_module.at_login = [] {};
+  without_module.login = {.exit_code = 12, .out = {}, .err = "iscsiadm: iSCSI driver tcp is not loaded.\n"};
+  auto no_module = without_module.storage();
+  const Error module = refusal_of(no_module.activate(), Errc::unavailable);
+  CHECK(has(module.message(), "iscsi_tcp"));
+  CHECK(module.hint() == "modprobe iscsi_tcp");
+
   Initiator stopped;
   stopped.host.put("proc/net/unix", "");
   stopped.runner.always({stopped.host.at("bin/iscsiadm"), "--mode", "node"}, fail(Errc::timed_out, "killed"));
@@ -485,6 +493,124 @@ TEST_CASE("OpenIscsi: multipath is the LUN, LVM is a user of it") {
   san.host.link("by-id/dm-uuid-mpath-3" + first, "../../dm-0");
   CHECK(names(must(storage.list())).front() == "0.0.1.dm-uuid-mpath-3" + first);
   must(storage.activate(volume_name("0.0.1.dm-uuid-mpath-3" + first)));
+}
+
+TEST_CASE("OpenIscsi: multipath is told the size that its paths have now") {
+  Initiator san;
+  san.log_in(1, "10.0.0.1");
+  san.log_in(2, "10.0.0.2");
+  san.host.disk(1, 1, "sda", first, 96 << 20);
+  san.host.disk(2, 1, "sdc", first, 96 << 20);
+  san.host.mapper("dm-0", "mpatha", "mpath-3" + first, {"sda", "sdc"}, 64 << 20);
+  san.host.link("by-id/scsi-3" + first, "../../dm-0");
+  const std::vector<std::string> resize{san.host.at("bin/multipathd"), "resize", "map", "mpatha"};
+  const auto told = [&] {
+    int times = 0;
+    for (const Command& command : san.runner.log()) times += command.argv == resize ? 1 : 0;
+    return times;
+  };
+  san.runner.always(resize, [&](const Command& command) {
+    CHECK(command.timeout == 2s);
+    san.host.block("dm-0", 96 << 20);
+    return Result<CommandOutput>{CommandOutput{.exit_code = 0, .out = "ok\n", .err = {}}};
+  });
+  auto storage = san.storage();
+  SECTION("by the activation of the volume") {
+    CHECK(must(storage.info(lun(1, first))).size == 64_MiB);
+    must(storage.activate(lun(1, first)));
+    CHECK(must(storage.info(lun(1, first))).size == 96_MiB);
+    must(storage.activate(lun(1, first)));
+    CHECK(told() == 1);
+    CHECK(must(storage.check()).empty());
+  }
+  SECTION("by a rescan") {
+    must(storage.backend().rescan());
+    CHECK(must(storage.info(lun(1, first))).size == 96_MiB);
+    CHECK(told() == 1);
+  }
+  SECTION("when it refuses, or is not there, it is told how to do it, and the volume is used as it was") {
+    SECTION("fail") { san.runner.always(resize, CommandOutput{.exit_code = 1, .out = "fail\n", .err = {}}); }
+    SECTION("no daemon") { san.runner.always(resize, CommandOutput{.exit_code = 1}); }
+    SECTION("not installed") { san.host.remove("bin/multipathd"); }
+    must(storage.activate());
+    must(storage.activate(lun(1, first)));
+    CHECK(must(storage.info(lun(1, first))).size == 64_MiB);
+    const auto findings = must(storage.check());
+    REQUIRE(findings.size() == 1);
+    CHECK(findings[0].object == "LUN 0.0.1");
+    CHECK(has(findings[0].problem, "mpatha has 67108864 bytes, its paths have 100663296"));
+    CHECK(findings[0].advice == "multipathd resize map mpatha");
+    const auto rescanned = storage.backend().rescan();
+    REQUIRE_FALSE(rescanned.has_value());
+    CHECK(has(rescanned.error().message(), "mpatha"));
+  }
+  SECTION("not while its paths disagree") {
+    san.host.block("sdc", 64 << 20);
+    must(storage.activate(lun(1, first)));
+    CHECK(told() == 0);
+  }
+}
+
+TEST_CASE("OpenIscsi: a LUN that is gone is forgotten with its multipath device, unless that is used") {
+  Initiator san;
+  san.log_in(1, "10.0.0.1");
+  san.log_in(2, "10.0.0.2");
+  san.host.disk(1, 1, "sda", first, 64 << 20);
+  san.host.disk(2, 1, "sdc", first, 64 << 20);
+  san.host.mapper("dm-0", "mpatha", "mpath-3" + first, {"sda", "sdc"}, 64 << 20);
+  san.host.link("by-id/scsi-3" + first, "../../dm-0");
+  const std::vector<std::string> flush{san.host.at("bin/multipath"), "-f", "mpatha"};
+  Result<CommandOutput> answer = CommandOutput{};
+  san.runner.always(flush, [&](const Command&) {
+    if (answer && answer->exit_code == 0) {
+      for (const char* holder : {"sda/holders/dm-0", "sdc/holders/dm-0", "dm-0"}) {
+        san.host.remove(std::string{"sys/block/"} + holder);
+      }
+    }
+    return answer;
+  });
+  const auto forgotten = [&] {
+    return (san.host.get(FakeHost::lun(1, 1) + "/delete") == "1\n" ? 1 : 0) +
+           (san.host.get(FakeHost::lun(2, 1) + "/delete") == "1\n" ? 1 : 0);
+  };
+  const auto gone = [&] {
+    san.host.block("sda", 0);
+    san.host.block("sdc", 0);
+    for (const char* disk : {"sda", "sdc"}) {
+      san.host.put(std::string{"sys/block/"}.append(disk).append("/holders/dm-0"), "");
+    }
+  };
+  auto storage = san.storage(1s);
+  SECTION("unused") {
+    gone();
+    must(storage.backend().rescan());
+    CHECK(forgotten() == 2);
+  }
+  SECTION("replaced by another one") {
+    for (const int session : {1, 2}) san.host.put(FakeHost::lun(session, 1) + "/vpd_pg83", page_83(second));
+    san.host.link("by-id/scsi-3" + second, "../../sda");
+    must(storage.backend().rescan());
+    CHECK(forgotten() == 2);
+  }
+  SECTION("used") {
+    gone();
+    san.host.process(77, "qemu", "dm-0");
+    must(storage.backend().rescan());
+    CHECK(forgotten() == 0);
+  }
+  SECTION("multipath holds it") {
+    gone();
+    answer = CommandOutput{.exit_code = 1, .out = {}, .err = "mpatha: map in use\n"};
+    must(storage.backend().rescan());
+    CHECK(forgotten() == 0);
+  }
+  SECTION("one path still has it") {
+    san.host.block("sda", 0);
+    san.host.put("sys/block/sda/holders/dm-0", "");
+    must(storage.backend().rescan());
+    CHECK(forgotten() == 0);
+    for (const Command& command : san.runner.log()) CHECK(command.argv != flush);
+  }
 }
 
 TEST_CASE("OpenIscsi: without multipath the path that works is taken") {

@@ -158,6 +158,51 @@ TEST_CASE("OpenIscsi: two portals are two paths, and multipath over them is the 
   must(san->deactivate());
 }
 
+TEST_CASE("OpenIscsi: a LUN under multipath grows and goes, and its multipath device with it") {
+  const KernelTarget target{"mapped", "--luns 1 --size 16 --portals 2"};
+  // multipath and multipathd are not installed here: this does to the map what they do.
+  const std::string tool = "/run/lab/multipath-tool";
+  std::ofstream{tool} << "#!/bin/bash\nexport STOWAGE_GUEST=1 PATH=/usr/sbin:/usr/bin\ncase $1 in\n"
+                         "  resize) [ \"$2\" = map ] && " STOWAGE_TEST_LAB
+                         "/inside resize \"$3\" && echo ok ;;\n  -f) exec dmsetup remove --retry \"$2\" ;;\nesac\n";
+  sh("chmod 700 " + tool);
+  stowage::detail::OpenIscsiHost host;
+  host.multipath = {tool};
+  host.multipathd = {tool};
+  KernelSan san{target["PORTAL"], target["IQN1"], 30s, {}, host};
+  must(san->activate());
+  const VolumeName disk = san.volume(1);
+  const auto paths = must(san->backend().paths());
+  REQUIRE(paths.size() == 2);
+  inside("multipath mapped " + must(san->info(disk)).identity + " /dev/" + paths[0].luns[0].device + " /dev/" +
+         paths[1].luns[0].device);
+  const std::string map = sh("basename $(realpath /dev/mapper/mapped)");
+
+  target.command("grow", "1 64");
+  {
+    auto device = must(san->open_volume(disk, Access::read_write));
+    CHECK(stowage::detail::link_name("/sys/dev/block/" + stowage::detail::number_text(device.number())) + "\n" == map);
+    CHECK(device.size() == 64_MiB);
+    must(device.write_at(60_MiB, pattern(1, 4096)));
+    // It grows under whoever has it open.
+    target.command("grow", "1 128");
+    must(san->activate(disk));
+    CHECK(must(device.refresh_size()) == 128_MiB);
+    must(device.close());
+  }
+  target.command("grow", "1 256");
+  must(san->backend().rescan());
+  CHECK(must(san->info(disk)).size == 256_MiB);
+  CHECK(sh("blockdev --getsize64 /dev/mapper/mapped") == std::to_string((256_MiB).count) + "\n");
+  CHECK(must(san->check()).empty());
+
+  target.command("remove", "1");
+  must(san->backend().rescan());
+  CHECK(must(san->list()).empty());
+  CHECK(ask("dmsetup info mapped").status != 0);
+  CHECK(ask("ls -d /sys/block/" + paths[0].luns[0].device).status != 0);
+}
+
 TEST_CASE("OpenIscsi: new LUNs and sizes are found, and what is gone is forgotten") {
   const KernelTarget target{"rescan", "--luns 3 --size 16"};
   target.command("remove", "3");
@@ -196,11 +241,11 @@ TEST_CASE("OpenIscsi: CHAP one way and both ways") {
     }
     {
       KernelSan none{target["PORTAL"], target["IQN1"]};
-      refused(none->activate(), Errc::permission_denied);
+      refused_soon(30s, Errc::permission_denied, [&] { return none->activate(); });
     }
     {
       KernelSan wrong{target["PORTAL"], target["IQN1"], 30s, "user=stowage\npassword=wrong-wrong-wrong\n"};
-      const Error error = refusal_of(wrong->activate(), Errc::permission_denied);
+      const Error error = refusal_soon(30s, Errc::permission_denied, [&] { return wrong->activate(); });
       CHECK_FALSE(has(error.message(), "wrong-wrong"));
       CHECK(has(error.hint(), ".chap"));
     }
@@ -213,7 +258,7 @@ TEST_CASE("OpenIscsi: CHAP one way and both ways") {
         Server::own_target("mutual", "--luns 1 --size 16 --chap stowage:initiator-pw1 --mutual target:target-pw-123");
     {
       KernelSan wrong{target["PORTAL"], target["IQN1"], 30s, good + "user_in=target\npassword_in=wrong-wrong-wrong\n"};
-      refused(wrong->activate(), Errc::permission_denied);
+      refused_soon(30s, Errc::permission_denied, [&] { return wrong->activate(); });
     }
     KernelSan san{target["PORTAL"], target["IQN1"], 30s, good + "user_in=target\npassword_in=target-pw-123\n"};
     must(san->activate());

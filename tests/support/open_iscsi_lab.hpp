@@ -39,10 +39,10 @@ inline std::map<std::string, std::vector<std::pair<std::string, std::string>>> p
 class KernelSan {
  public:
   KernelSan(const std::string& portal, std::string target, std::chrono::milliseconds timeout = 30s,
-            const std::string& chap = {})
+            const std::string& chap = {}, stowage::detail::OpenIscsiHost host = {})
       : target_{std::move(target)},
         priv_{guest_variable("STOWAGE_LAB") + "/priv"},
-        storage_{open(portal, timeout, chap)} {
+        storage_{open(portal, timeout, chap, std::move(host))} {
     inside("iscsid start");
   }
   KernelSan(const KernelSan&) = delete;
@@ -76,15 +76,16 @@ class KernelSan {
   }
 
  private:
-  Storage<OpenIscsi> open(const std::string& portal, std::chrono::milliseconds timeout, const std::string& chap) const {
+  Storage<OpenIscsi> open(const std::string& portal, std::chrono::milliseconds timeout, const std::string& chap,
+                          stowage::detail::OpenIscsiHost host) const {
     if (!chap.empty()) {
       std::filesystem::create_directories(priv_ + "/iscsi");
       std::ofstream{priv_ + "/iscsi/san.chap"} << chap;
       std::filesystem::permissions(priv_ + "/iscsi/san.chap", std::filesystem::perms{0600});
     }
-    return must(Storage<OpenIscsi>::open(must(StorageId::parse("san")),
-                                         {must(Portal::parse(portal)), must(Iqn::parse(target_))},
-                                         OpenOptions{.timeout = timeout, .priv = priv_}));
+    const StorageId id = must(StorageId::parse("san"));
+    return {id, must(OpenIscsi::open(id, {must(Portal::parse(portal)), must(Iqn::parse(target_))},
+                                     OpenOptions{.timeout = timeout, .priv = priv_}, {}, std::move(host)))};
   }
 
   std::string target_;

@@ -37,7 +37,7 @@ class FakeHost {
     }
     put("proc/net/unix", "0000: 00000002 00000000 00010000 0001 01 4242 @ISCSIADM_ABSTRACT_NAMESPACE\n");
     put("proc/self/mountinfo", "22 1 254:1 / / rw - ext4 /dev/vda1 rw\n");
-    for (const char* program : {"bin/iscsiadm", "bin/multipath"}) {
+    for (const char* program : {"bin/iscsiadm", "bin/multipath", "bin/multipathd"}) {
       put(program, "");
       std::filesystem::permissions(root_ / program, std::filesystem::perms{0700});
     }
@@ -52,7 +52,8 @@ class FakeHost {
             .udev_queue = at("queue"),
             .databases = {at("iscsi")},
             .iscsiadm = {at("bin/iscsiadm")},
-            .multipath = {at("bin/multipath")}};
+            .multipath = {at("bin/multipath")},
+            .multipathd = {at("bin/multipathd")}};
   }
   std::string at(const std::string& path) const { return (root_ / path).string(); }
 

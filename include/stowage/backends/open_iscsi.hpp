@@ -97,7 +97,8 @@ class BasicOpenIscsi {
   /// Errors: in_use (the users of each LUN are named), timed_out, unavailable.
   Result<void> deactivate() const { return login_->deactivate(); }
 
-  /// The LUN is there, it is the one of the name, its size is the current one, and its path leads to it.
+  /// The LUN is there, it is the one of the name, its size is the current one (under multipath, as far as multipathd
+  /// takes it: see `check`), and its path leads to it.
   /// Errors: not_found, identity_changed, unavailable (no session; no path works; udev has not named it), timed_out.
   Result<void> activate(const VolumeName& volume, const UseOptions& = {}) const {
     return verified(volume).and_then([&](const detail::KernelLun& lun) {
@@ -157,7 +158,8 @@ class BasicOpenIscsi {
   }
 
   /// Looks for new LUNs and new sizes in the sessions of this target, and forgets LUNs that are gone or that another
-  /// one has taken the number of, unless somebody uses them: these stay, see `check`. Errors: unavailable, timed_out.
+  /// one has taken the number of, unless somebody uses them: these stay, see `check`.
+  /// Errors: unavailable, timed_out; command_failed (multipathd does not take a new size; all else is done).
   Result<void> rescan() const { return login_->rescan(); }
 
   /// The disks among the LUNs that udev has named. A LUN has no owner: none is listed for a guest.
@@ -226,6 +228,12 @@ class BasicOpenIscsi {
       } else if (lun.paths.size() > 1 && lun.multipath.empty()) {
         findings.push_back({object, std::to_string(lun.paths.size()) + " paths, but no multipath device over them",
                             "set up multipathd, else one path is used and the others do not help"});
+      } else if (const auto size = detail::outgrown_multipath(host(), lun)) {
+        const std::string map = detail::multipath_name(host(), lun);
+        findings.push_back({object,
+                            "multipath device " + map + " has " + std::to_string(lun.size(host()).count) +
+                                " bytes, its paths have " + std::to_string(size->count),
+                            "multipathd resize map " + map});
       }
     }
     return findings;
@@ -259,7 +267,10 @@ class BasicOpenIscsi {
       if (lun.address != detail::split_lun_name(volume.str()).address) continue;
       if (auto asked = detail::refresh(lun, timeout_); !asked) return fail(std::move(asked.error()));
     }
-    return find(volume);
+    auto found = find(volume);
+    // What multipath does not take leaves it with its old size, which harms nobody. `check` tells of it.
+    if (found) static_cast<void>(login_->fit_multipath(*found));
+    return found;
   }
 
   [[nodiscard]] VolumeInfo described(const VolumeName& name, const detail::KernelLun& lun) const {

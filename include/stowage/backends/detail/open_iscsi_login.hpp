@@ -54,7 +54,8 @@ class OpenIscsiLogin {
     const auto before = sessions();
     if (!before.empty() && without_session(*records, before).empty()) {
       if (auto good = some_session_up(before); !good) return good;
-      return seconds_since_rescan() < 10 ? Result<void>{} : rescan();
+      // A size that multipath does not take is no reason to refuse the storage; `check` tells of it.
+      return seconds_since_rescan() < 10 ? Result<void>{} : look_again().and_then([&] { return wait_for_names(); });
     }
     if (auto good = make_records(*records); !good) return good;
     auto logged_in = tool_.login(target_);
@@ -75,7 +76,7 @@ class OpenIscsiLogin {
     for (const KernelLun& lun : group_luns(host_, before)) {
       const std::vector<std::string> users = device_users(host_.kernel, lun.devices());
       if (!users.empty()) in_use += (in_use.empty() ? "LUN " : "; LUN ") + lun.str() + " is " + in_use_by(users);
-      if (!lun.multipath.empty()) maps.push_back(attribute(host_.kernel.sys + "/block/" + lun.multipath + "/dm/name"));
+      if (!lun.multipath.empty()) maps.push_back(multipath_name(host_, lun));
     }
     if (!in_use.empty()) return fail(Error{Errc::in_use, in_use}.advise("end these users first"));
     for (const std::string& map : maps) {
@@ -89,13 +90,23 @@ class OpenIscsiLogin {
   }
 
   /// Looks for new LUNs and new sizes in the sessions of this target, and forgets LUNs that are gone or that another
-  /// one has taken the number of, unless somebody uses them: these stay, see `check`. Errors: unavailable, timed_out.
+  /// one has taken the number of, unless somebody uses them: these stay, see `check`.
+  /// Errors: unavailable, timed_out; command_failed (multipathd does not take a new size; all else is done).
   Result<void> rescan() const {
-    if (auto done = rescan_sessions(); !done) return done;
-    if (forget_what_is_gone()) {
-      if (auto done = rescan_sessions(); !done) return done;
-    }
-    return wait_for_names();
+    Result<void> sizes;
+    const auto fit = [&](const KernelLun& lun) {
+      if (auto done = fit_multipath(lun); !done) sizes = std::move(done);
+    };
+    if (auto done = look_again(fit); !done) return done;
+    if (auto named = wait_for_names(); !named) return named;
+    return sizes;
+  }
+
+  /// The multipath device of a LUN has the size that its paths have. Nothing is done where it has that already, or
+  /// where the paths disagree. Errors: unavailable (multipathd is not there), command_failed, timed_out.
+  Result<void> fit_multipath(const KernelLun& lun) const {
+    if (!outgrown_multipath(host_, lun)) return {};
+    return tool_.resize_multipath(multipath_name(host_, lun));
   }
 
   /// The sessions of the target, just now.
@@ -189,6 +200,20 @@ class OpenIscsiLogin {
     return *settled ? tool_.logout(session) : done;
   }
 
+  Result<void> look_again() const {
+    return look_again([&](const KernelLun& lun) { static_cast<void>(fit_multipath(lun)); });
+  }
+  /// Asks every session, forgets what is gone, and gives `fit` each LUN that is there.
+  template <class Fit>
+  Result<void> look_again(Fit fit) const {
+    if (auto done = rescan_sessions(); !done) return done;
+    if (forget_what_is_gone()) {
+      if (auto done = rescan_sessions(); !done) return done;
+    }
+    for (const KernelLun& lun : group_luns(host_, sessions())) fit(lun);
+    return {};
+  }
+
   Result<void> rescan_sessions() const {
     rescanned();
     for (const KernelSession& session : sessions()) {
@@ -204,21 +229,31 @@ class OpenIscsiLogin {
     bool replaced = false;
     const auto links = read_by_id(host_);
     for (const KernelLun& lun : group_luns(host_, sessions())) {
+      std::vector<const KernelDisk*> lost;
+      bool other = false;
       for (const KernelLun::Path& path : lun.paths) {
         const KernelDisk& disk = path.disk;
-        const bool gone = disk.size.count == 0;
-        const bool other = std::any_of(links.begin(), links.end(), [&](const ByIdLink& link) {
-          return link.device == disk.name && link.name.starts_with("scsi-3") && !is_partition_name(link.name) &&
-                 can_be_named(disk.serials, link.name) == false;
-        });
-        const bool ours = path.session_up && disk.is_disk && !disk.name.empty() && lun.multipath.empty();
-        if (!ours || (!gone && !other)) continue;
-        if (!device_users(host_.kernel, std::array{disk.name}).empty()) continue;
-        const auto forgotten = write_attribute(disk.folder + "/delete", "1\n", options_.timeout);
+        if (!path.session_up || !disk.is_disk || disk.name.empty()) continue;
+        const bool another = named_after_another(links, disk.name, disk.serials) ||
+                             (!lun.multipath.empty() && named_after_another(links, lun.multipath, disk.serials));
+        other = other || another;
+        if (another || disk.size.count == 0) lost.push_back(&disk);
+      }
+      if (!lun.multipath.empty() && (lost.size() < lun.paths.size() || !multipath_lets_go(lun))) continue;
+      for (const KernelDisk* disk : lost) {
+        if (!device_users(host_.kernel, std::array{disk->name}).empty()) continue;
+        const auto forgotten = write_attribute(disk->folder + "/delete", "1\n", options_.timeout);
         replaced = replaced || (forgotten && other);
       }
     }
     return replaced;
+  }
+
+  /// Nobody used the multipath device of a LUN, and it is gone now. While a path of it is good it is multipath's own
+  /// matter.
+  [[nodiscard]] bool multipath_lets_go(const KernelLun& lun) const {
+    return device_users(host_.kernel, lun.devices()).empty() &&
+           tool_.flush_multipath(multipath_name(host_, lun)).has_value();
   }
 
   /// Calls `done` until it says yes. False: the time was over.

@@ -204,6 +204,24 @@ inline Result<void> check_link(const OpenIscsiHost& host, const KernelLun& lun, 
                   .advise("another disk of this host has the same serial number"));
 }
 
+/// The size of all paths that work, while multipath still has another one: it keeps what it had until it is told.
+inline std::optional<Bytes> outgrown_multipath(const OpenIscsiHost& host, const KernelLun& lun) {
+  if (lun.multipath.empty()) return std::nullopt;
+  Bytes size{};
+  for (const KernelLun::Path& path : lun.paths) {
+    if (!path.usable()) continue;
+    if (size.count != 0 && size != path.disk.size) return std::nullopt;
+    size = path.disk.size;
+  }
+  if (size.count == 0 || size == block_size_of(host, lun.multipath)) return std::nullopt;
+  return size;
+}
+
+/// The name of its multipath device, "mpatha"; empty when it has none.
+inline std::string multipath_name(const OpenIscsiHost& host, const KernelLun& lun) {
+  return lun.multipath.empty() ? std::string{} : attribute(host.kernel.sys + "/block/" + lun.multipath + "/dm/name");
+}
+
 /// Has the kernel ask the target again who the LUN is and how large: what it knows is from when it saw the LUN first.
 /// Errors: unavailable, when no path works; timed_out.
 inline Result<void> refresh(const KernelLun& lun, std::chrono::milliseconds timeout) {

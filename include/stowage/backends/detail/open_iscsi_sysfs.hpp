@@ -36,6 +36,7 @@ struct OpenIscsiHost {
   std::vector<std::string> databases{"/etc/iscsi", "/var/lib/iscsi"};
   std::vector<std::string> iscsiadm{"/usr/sbin/iscsiadm", "/usr/bin/iscsiadm", "/sbin/iscsiadm", "/bin/iscsiadm"};
   std::vector<std::string> multipath{"/usr/sbin/multipath", "/sbin/multipath"};
+  std::vector<std::string> multipathd{"/usr/sbin/multipathd", "/sbin/multipathd"};
 };
 
 /// Writes to an attribute that makes the kernel ask the target. While a session is lost such a write sleeps where no

@@ -81,14 +81,28 @@ class Iscsiadm {
   /// Takes away what multipath has made of the paths to a LUN; it refuses while that is in use.
   Result<void> flush_multipath(const std::string& name) const {
     const std::string program = first_program(host_.multipath);
-    if (program.empty()) {
-      return fail(Error{Errc::unavailable, "multipath is not installed, and holds " + name}.advise(
-          "apt-get install multipath-tools"));
-    }
+    if (program.empty()) return no_multipath("multipath", name);
     auto output = runner_.run({.argv = {program, "-f", name}, .timeout = timeout_, .input = {}, .stop = stop_});
     if (!output) return fail(std::move(output.error()).during("flushing " + name));
     if (output->exit_code == 0) return {};
     return fail(Errc::in_use, "multipath does not let go of " + name + ": " + iscsiadm_words(output->err));
+  }
+
+  /// Has multipathd take the size of the paths for that of their map. It answers "ok", or "fail" and worse.
+  /// Errors: unavailable (it is not installed, or does not run), command_failed.
+  Result<void> resize_multipath(const std::string& name) const {
+    const std::string program = first_program(host_.multipathd);
+    if (program.empty()) return no_multipath("multipathd", name);
+    auto output =
+        runner_.run({.argv = {program, "resize", "map", name}, .timeout = timeout_, .input = {}, .stop = stop_});
+    const std::string doing = "resizing " + name;
+    if (!output) return fail(std::move(output.error()).during(doing));
+    if (output->exit_code == 0 && output->out.starts_with("ok")) return {};
+    // Of a daemon that does not run it says nothing at all.
+    const std::string words = iscsiadm_words(output->err.empty() ? output->out : output->err);
+    const std::string why = words.empty() ? "it ended with " + std::to_string(output->exit_code) : words;
+    return fail(Error{Errc::command_failed, doing + " by multipathd: " + why}.advise(
+        "does multipathd run? then: multipathd resize map " + name));
   }
 
   /// Errors: unavailable, when iscsiadm is not there.
@@ -100,6 +114,11 @@ class Iscsiadm {
   }
 
  private:
+  static tl::unexpected<Error> no_multipath(const std::string& program, const std::string& name) {
+    return fail(Error{Errc::unavailable, program + " is not installed, and multipath holds " + name}.advise(
+        "apt-get install multipath-tools"));
+  }
+
   Result<CommandOutput> run(std::initializer_list<std::string> arguments) const {
     auto path = program();
     if (!path) return fail(std::move(path.error()));
