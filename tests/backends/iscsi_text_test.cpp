@@ -41,6 +41,16 @@ TEST_CASE("the URL has portal and digits as they were written, and large LUNs as
   CHECK(iscsi_url(portal, target, "300", 300) == "iscsi://[2001:db8::1]:3260/iqn.a:1/16684");
 }
 
+TEST_CASE("an IPv6 portal has brackets for QEMU, however it was written") {
+  const auto url = [](const char* portal) { return iscsi_url(*Portal::parse(portal), *Iqn::parse("iqn.a:1"), "1", 1); };
+  CHECK(url("::1") == "iscsi://[::1]/iqn.a:1/1");
+  CHECK(url("fd00::1") == "iscsi://[fd00::1]/iqn.a:1/1");
+  CHECK(url("fd00::1.3260") == "iscsi://[fd00::1]:3260/iqn.a:1/1");
+  for (const char* portal : {"[fd00::1]", "[fd00::1]:860", "10.0.0.1", "10.0.0.1:3260", "nas", "[nas]:3260"}) {
+    CHECK(url(portal) == "iscsi://" + std::string{portal} + "/iqn.a:1/1");
+  }
+}
+
 TEST_CASE("the initiator's name") {
   CHECK(parse_initiator_name("## DO NOT EDIT\nInitiatorName=iqn.1993-08.org.debian:01:abc\n") ==
         "iqn.1993-08.org.debian:01:abc");

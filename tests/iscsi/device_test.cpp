@@ -43,6 +43,22 @@ TEST_CASE("QEMU reads what we write, and we read what QEMU writes") {
                               "}' -c 'read -P 0xa5 3M 64k' -c 'read -P 0x5a 3136k 64k'"));
 }
 
+TEST_CASE("QEMU opens a LUN by an IPv6 portal, with brackets or without") {
+  const Server server = Server::shared("iscsi");
+  const std::string portals = server["PORTALS"];
+  const std::string port = portals.substr(portals.rfind(':') + 1);
+  REQUIRE(portals.ends_with(" [::1]:" + port));
+  for (const std::string& portal : {"[::1]:" + port, "::1." + port}) {
+    CAPTURE(portal);
+    San storage = san(portal, server["IQN1"]);
+    CHECK(must(storage.list()).size() == 4);
+    const std::string json = must(storage.blockdev(lun2)).to_json();
+    for (const std::string& name : {must(storage.path(lun2)), "json:{\"driver\":\"raw\",\"file\":" + json + "}"}) {
+      CHECK(output_of("qemu-img info -U '" + name + "'").find("(134217728 bytes)") != std::string::npos);
+    }
+  }
+}
+
 TEST_CASE("requests of all sizes, at all places") {
   const Server server = Server::shared("iscsi");
   auto device = must(san(server).open_volume(lun1, Access::read_write));

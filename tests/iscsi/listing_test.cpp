@@ -130,6 +130,10 @@ TEST_CASE("the paths of the vectors need no target") {
   CHECK(must(open("10.0.0.1").blockdev(volume_name("lun007"))).to_json() ==
         R"({"driver":"iscsi","transport":"tcp","portal":"10.0.0.1","target":"iqn.a:1","lun":7})");
   CHECK(must(open("[2001:db8::1]:3260").path(volume_name("lun5"))) == "iscsi://[2001:db8::1]:3260/iqn.a:1/5");
+  // What the reference makes of these, nobody can open.
+  CHECK(must(open("2001:db8::1").path(volume_name("lun5"))) == "iscsi://[2001:db8::1]/iqn.a:1/5");
+  CHECK(must(open("2001:db8::1.3260").blockdev(volume_name("lun5"))).to_json() ==
+        R"({"driver":"iscsi","transport":"tcp","portal":"[2001:db8::1]:3260","target":"iqn.a:1","lun":5})");
 }
 
 TEST_CASE("eight threads may ask at once") {

@@ -117,7 +117,8 @@ class IscsiDirect {
     if (!lun) return fail(lun.error());
     auto chap = connector_->chap();
     if (!chap) return fail(std::move(chap.error()));
-    IscsiNode node{config().portal.str(), config().target.str(), detail::iscsi_wire_lun(lun->number), {}, {}, {}};
+    IscsiNode node{
+        detail::iscsi_portal(config().portal), config().target.str(), detail::iscsi_wire_lun(lun->number), {}, {}, {}};
     std::optional<QemuSecret> secret;
     if (*chap) {
       node.user = (*chap)->user;

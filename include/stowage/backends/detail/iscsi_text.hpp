@@ -37,10 +37,13 @@ inline Result<std::uint16_t> iscsi_lun_from(std::string_view digits) {
   return fail(Errc::invalid_argument, "not a LUN (0 to 16383): '" + std::string{digits} + "'");
 }
 
-/// What QEMU opens the LUN by: portal and digits as they were written, except that QEMU passes the number on as it is,
-/// so LUNs from 256 on need their wire form.
+/// A portal as QEMU and libiscsi read it: an IPv6 address in brackets, all else as it was written.
+inline std::string iscsi_portal(const Portal& portal) { return portal.is_ipv6() ? portal.bracketed() : portal.str(); }
+
+/// What QEMU opens the LUN by: portal and digits as they were written, except that an IPv6 address needs brackets, and
+/// that QEMU passes the number on as it is, so LUNs from 256 on need their wire form.
 inline std::string iscsi_url(const Portal& portal, const Iqn& target, std::string_view digits, std::uint16_t number) {
-  return "iscsi://" + portal.str() + "/" + target.str() + "/" +
+  return "iscsi://" + iscsi_portal(portal) + "/" + target.str() + "/" +
          (number < 256 ? std::string{digits} : std::to_string(iscsi_wire_lun(number)));
 }
 
