@@ -256,6 +256,19 @@ TEST_CASE("the words of LVM's tools have a meaning, and the last line is told") 
         Errc::no_space);
   CHECK(code("  Volume group \"vg\" has insufficient free space (0 extents): 3 required.\n") == Errc::no_space);
   CHECK(code("  Check of pool vg/pool failed (status:1). Manual repair required!\n") == Errc::corrupt);
+  const auto hint = [&](const std::string& err) {
+    CHECK(code(err) == Errc::unavailable);
+    return detail::lvm_error("trying", {.exit_code = 5, .out = {}, .err = err}).hint();
+  };
+  CHECK(hint("  /dev/mapper/control: open failed: No such device\n"
+             "  Failure to communicate with kernel device-mapper driver.\n"
+             "  Check that device-mapper is available in the kernel.\n"
+             "  Incompatible libdevmapper 1.02.185 (2022-05-18) and kernel driver (unknown version).\n") ==
+        "modprobe dm_mod");
+  CHECK(hint("  /sbin/modprobe failed: 1\n"
+             "  thin-pool: Required device-mapper target(s) not detected in your kernel.\n") ==
+        "modprobe dm_thin_pool");
+  CHECK(hint("  Can't process LV vg/pool: thin-pool target support missing from kernel?\n") == "modprobe dm_thin_pool");
   CHECK(code("  Something new.\n") == Errc::command_failed);
   CHECK(code("") == Errc::command_failed);
   const Error mismatch = detail::lvm_error(

@@ -82,6 +82,22 @@ TEST_CASE("stowctl on a thin pool: the life of a volume") {
   live(stowctl);
 }
 
+TEST_CASE("stowctl: a package that is missing is told in one line, by its name") {
+  const Stowctl stowctl{"iscsi: san\n\tportal 127.0.0.1\n\ttarget iqn.2026-11.lab.local:t1\n\tcontent none\n\n" +
+                        thin_section("thin", "nowhere")};
+  const auto without_tools = [&](const std::string& command) {
+    return ask("STOWAGE_CONFIG=" + stowctl.file("storage.cfg") +
+               " unshare -m sh -c 'mount -t tmpfs none /usr/sbin && exec " STOWAGE_TEST_STOWCTL " " + command + "'");
+  };
+  for (const auto& [command, package] : {std::pair{"activate san", "open-iscsi"}, {"list thin", "lvm2"}}) {
+    const Said said = without_tools(command);
+    CAPTURE(command, said.text);
+    CHECK(said.status == 6);
+    CHECK(said.text.find('\n') == said.text.size() - 1);
+    CHECK(said.text.find(package) != std::string::npos);
+  }
+}
+
 TEST_CASE("stowctl on a thin pool that stands on a LUN") {
   const Server target = Server::own_target("stowctl", "--luns 1 --size 512 --thin");
   inside("iscsid start");

@@ -18,7 +18,7 @@ struct LvmWords {
 };
 
 /// The first row whose words stand in the output counts. (Read in the sources of lvm2 2.03.16 and seen in its output.)
-inline constexpr std::array<LvmWords, 32> lvm_words{{
+inline constexpr std::array<LvmWords, 33> lvm_words{{
     {"Running as a non-root user", Errc::permission_denied, "LVM needs root"},
     {"Permission denied", Errc::permission_denied, "LVM needs root"},
     {"transaction_id", Errc::corrupt,
@@ -34,7 +34,8 @@ inline constexpr std::array<LvmWords, 32> lvm_words{{
     {"system ID", Errc::unavailable, "another host owns the volume group"},
     {"Global lock failed", Errc::unavailable, "see: lvmlockctl --info"},
     {"Can't get lock", Errc::unavailable, ""},
-    {"driver missing from kernel", Errc::unavailable, "modprobe dm_thin_pool"},
+    {"communicate with kernel device-mapper driver", Errc::unavailable, "modprobe dm_mod"},
+    {"target support missing from kernel", Errc::unavailable, "modprobe dm_thin_pool"},
     {"Required device-mapper target", Errc::unavailable, "modprobe dm_thin_pool"},
     {"already exists", Errc::already_exists, ""},
     {"already used", Errc::already_exists, ""},
