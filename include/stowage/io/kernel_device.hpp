@@ -19,12 +19,14 @@
 #include <stowage/core/error.hpp>
 #include <stowage/core/handle.hpp>
 #include <stowage/io/device.hpp>
+#include <stowage/io/extents.hpp>
 #include <stowage/io/kernel_error.hpp>
 #include <stowage/io/uring_queue.hpp>
 #include <stowage/volume.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace stowage {
 
@@ -67,6 +69,12 @@ class KernelDevice {
     if (::ioctl(fd_.get(), BLKIOMIN, &smallest) != 0) smallest = 0;
     if (::ioctl(fd_.get(), BLKIOOPT, &optimal) != 0) optimal = 0;
     return {Bytes{smallest}, Bytes{optimal}};
+  }
+  /// Where it has data, see `MappedDevice`: all of it, for a block device does not tell. Errors: invalid_argument
+  /// (closed).
+  [[nodiscard]] Result<std::vector<Extent>> extents() const {
+    if (!fd_) return closed();
+    return std::vector<Extent>{{Bytes{}, size_, true}};
   }
   /// Major and minor number.
   [[nodiscard]] ::dev_t number() const noexcept { return number_; }
@@ -217,6 +225,6 @@ class KernelDevice {
   bool writable_ = false;
 };
 
-static_assert(QueuedDevice<KernelDevice> && SizedDevice<KernelDevice>);
+static_assert(QueuedDevice<KernelDevice> && SizedDevice<KernelDevice> && MappedDevice<KernelDevice>);
 
 }  // namespace stowage
