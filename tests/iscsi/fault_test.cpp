@@ -1,7 +1,10 @@
 // Portals that are dead, mute or slow, targets that are stopped, killed and restarted, networks that break at any byte:
 // each with what it must be called, and in how much time.
 
+#include <algorithm>
+#include <atomic>
 #include <thread>
+#include <vector>
 
 #include "iscsi/proxy.hpp"
 #include "iscsi/san.hpp"
@@ -172,6 +175,45 @@ TEST_CASE("a list is whole, wherever the connection breaks") {
     if (after % 2 == 0) must(storage.deactivate());
   }
   CHECK(breaks > 20);
+}
+
+TEST_CASE("a list is whole or refused in time, when the target is killed and started again in the middle of it") {
+  const Server server = Server::own_target("killed-list", "--luns 40 --size 1");
+  San storage = san(server, {.timeout = brief});
+  int refusals = 0;
+  for (const auto after : {0ms, 2ms, 5ms, 11ms}) {
+    std::atomic<bool> back = false;
+    std::thread accident{[&] {
+      std::this_thread::sleep_for(after);
+      static_cast<void>(std::system((STOWAGE_TEST_LAB "/target kill " + server.folder()).c_str()));
+      static_cast<void>(std::system((STOWAGE_TEST_LAB "/target up " + server.folder() + " >/dev/null").c_str()));
+      back = true;
+    }};
+    std::vector<std::size_t> partial;
+    std::vector<std::string> other;
+    std::chrono::milliseconds longest{};
+    while (!back) {
+      const auto took = timed([&] { return storage.list(); },
+                              [&](const auto& list) {
+                                refusals += list ? 0 : 1;
+                                if (list && list->size() != 40) partial.push_back(list->size());
+                                if (list) return;
+                                // While it starts, it has no such target yet, and then lets nobody in before all LUNs
+                                // are there.
+                                const Errc code = list.error().code();
+                                const bool expected = code == Errc::unavailable || code == Errc::timed_out ||
+                                                      code == Errc::not_found || code == Errc::permission_denied;
+                                if (!expected) other.push_back(list.error().message());
+                              });
+      longest = std::max(longest, took);
+    }
+    accident.join();
+    CHECK(partial.empty());
+    CHECK(other.empty());
+    CHECK(longest <= brief + slack);
+    CHECK(must(storage.list()).size() == 40);
+  }
+  CHECK(refusals > 0);
 }
 
 TEST_CASE("a device reads and writes the right bytes, wherever the connection breaks") {
