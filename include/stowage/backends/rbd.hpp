@@ -32,6 +32,8 @@ namespace stowage {
 /// them. Images of format 1, which old pools hold, can be all but cloned, made a template, put into the trash, and sent
 /// or received as increments: that is `not_supported`.
 ///
+/// In a full pool, what needs room is `no_space` at once, writes too (a guest would wait); what makes room is done.
+///
 /// With `krbd`, or where `UseOptions` ask for the kernel, `activate` maps an image to a device of the kernel, and
 /// `path` and `blockdev` are that device. It needs the kernel module rbd and the program rbd (package ceph-common).
 /// What is mapped and not used is unmapped before the image is removed, renamed, rolled back or made a template, and a
