@@ -86,7 +86,7 @@ Result<Copied> onto_file(const Context& context, const CopyArguments& arguments,
     if (auto sure = context.confirm("Overwrite " + arguments.to + "?"); !sure) return fail(std::move(sure.error()));
     auto queue = UringQueue::open(arguments.to, Access::read_write, arguments.queue_depth);
     if (!queue) return fail(std::move(queue.error()).about("file '" + arguments.to + "'"));
-    return copy(*queue, false);
+    return copy(*queue, CopyOptions{});
   }
   const std::string partial = arguments.to + ".partial-" + std::to_string(::getpid());
   Fd file{::open(partial.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640)};
@@ -95,7 +95,7 @@ Result<Copied> onto_file(const Context& context, const CopyArguments& arguments,
     if (::ftruncate(file.get(), static_cast<::off_t>(size.count)) != 0) return fail(copy_file_error(partial, errno));
     auto queue = UringQueue::over(std::move(file), arguments.queue_depth);
     if (!queue) return fail(std::move(queue.error()).about("file '" + partial + "'"));
-    return copy(*queue, true);
+    return copy(*queue, CopyOptions{.fresh = true});
   };
   auto copied = fill();
   if (copied && ::rename(partial.c_str(), arguments.to.c_str()) != 0) {
@@ -113,7 +113,7 @@ Result<Copied> onto_open_volume(AnyStorage& storage, const VolumeName& name, con
   auto copied = [&]() -> Result<Copied> {
     auto queue = device->queue(arguments.queue_depth);
     if (!queue) return fail(std::move(queue.error()));
-    return copy(*queue, false);
+    return copy(*queue, CopyOptions{});
   }();
   if (!copied) return copied;
   if (auto closed = device->close(); !closed) return fail(std::move(closed.error()));
@@ -125,11 +125,10 @@ template <class Copy>
 Result<Copied> onto_new_volume(Volume& volume, VmId vmid, const CopyArguments& arguments, Bytes size, Copy copy) {
   AnyStorage& storage = volume.storage;
   const CreateSpec spec{.vmid = vmid, .size = round_up(size, 1_KiB), .content = content_of(storage)};
-  const bool fresh = storage.features().can.has(Capability::sparse_init);
   Copied copied;
   auto made = make_filled_volume(storage, spec, [&](auto& device) {
     return device.queue(arguments.queue_depth)
-        .and_then([&](auto&& queue) { return copy(queue, fresh); })
+        .and_then([&](auto&& queue) { return copy(queue, onto_new(storage, device, CopyOptions{})); })
         .map([&](const Copied& all) { copied = all; });
   });
   if (!made) return fail(std::move(made.error()));
@@ -137,7 +136,7 @@ Result<Copied> onto_new_volume(Volume& volume, VmId vmid, const CopyArguments& a
   return copied;
 }
 
-/// Where they go: calls `copy(queue, fresh)`, and says what the destination is called.
+/// Where they go: calls `copy(queue, options)`, and says what the destination is called.
 template <class Copy>
 Result<Copied> onto(Context& context, const CopyArguments& arguments, Rate& rate, Bytes size, std::string& named,
                     Copy copy) {
@@ -172,15 +171,15 @@ Result<Answer> copy_command(Context& context, const CopyArguments& arguments) {
         ProgressLine line{context.options(), "copy " + arguments.from, ProgressLine::Unit::bytes};
         const Progress shown = line.progress();
         std::string named;
-        const auto copied = onto(context, arguments, *rate, source.size(), named, [&](auto& destination, bool fresh) {
-          return copy_queues(source, destination, extents,
-                             {.queue_depth = arguments.queue_depth,
-                              .fresh = fresh,
-                              .verify = arguments.verify,
-                              .rate_limit = rate->limit(),
-                              .progress = copy_progress(shown),
-                              .stop = context.stop()});
-        });
+        const auto copied =
+            onto(context, arguments, *rate, source.size(), named, [&](auto& destination, CopyOptions options) {
+              options.queue_depth = arguments.queue_depth;
+              options.verify = arguments.verify;
+              options.rate_limit = rate->limit();
+              options.progress = copy_progress(shown);
+              options.stop = context.stop();
+              return copy_queues(source, destination, extents, options);
+            });
         if (!copied) return fail(copied.error());
         const double seconds = static_cast<double>(copied->elapsed.count()) / 1000;
         return Answer{arguments.from + ": " + std::to_string(copied->size.count) + " bytes to " + named + ", " +

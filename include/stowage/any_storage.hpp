@@ -124,6 +124,10 @@ class BasicAnyDevice {
         },
         device_);
   }
+  /// See `UnzeroedDevice`.
+  [[nodiscard]] Bytes unzeroed_block() const {
+    return std::visit([](const auto& d) { return detail::unzeroed_block_of(d); }, device_);
+  }
   Result<void> read_at(Bytes at, std::span<std::byte> buffer) {
     return std::visit([&](auto& d) { return d.read_at(at, buffer); }, device_);
   }

@@ -148,6 +148,38 @@ TEST_CASE("increment: a chain of random changes arrives on a storage with other 
   }
 }
 
+TEST_CASE("increment: what is not in the stream stays as it is, also where new blocks are not zeroed") {
+  std::mt19937 random{7};
+  for (int round = 0; round < 30; ++round) {
+    CAPTURE(round);
+    Lab from;
+    Lab to{{.unzeroed_block = round % 2 == 0 ? 256_KiB : 2_MiB}};
+    const Bytes size = 4_MiB + Bytes{random() % 9 * 4096};
+    from.make(size);
+    const auto write_some = [&] {
+      for (int n = 0; n < 4; ++n) {
+        const Bytes at{random() % (size.count / 4096) * 4096};
+        const std::size_t most = std::min<std::size_t>((size - at).count, 200 << 10U);
+        from.write(at, pattern(random(), std::max<std::size_t>(random() % most / 4096 * 4096, 4096)));
+      }
+      from.clear(Bytes{random() % 60 * 65536}, 128_KiB);
+    };
+    write_some();
+    from.snapshot("s1");
+    const Data first = from.content(size);
+    const Data whole = from.stream("s1");
+    // Some of them are broken off, and taken up again.
+    GivenBytes broken{.data = whole, .fails_at = round % 3 == 0 ? whole.size() / 2 : ~std::size_t{0}};
+    const auto begun = receive_snapshot(to.storage, disk, broken, {.queue_depth = 4, .receipt_every = 4_KiB});
+    if (!begun) must(to.receive(whole));
+    CHECK((to.content(size) == first));
+    write_some();
+    from.snapshot("s2");
+    must(to.receive(from.stream("s2", "s1")));
+    CHECK((to.content(size) == from.content(size)));
+  }
+}
+
 TEST_CASE("increment: chunks of many runs wait for each other's turn, and not for ever") {
   Lab from;
   from.make(16_MiB);

@@ -78,7 +78,6 @@ inline std::string lvs_pool(const std::map<std::string, std::string>& more = {})
                                              {"transaction_id", "7"},
                                              {"seg_monitor", "monitored"},
                                              {"lv_when_full", "queue"},
-                                             {"zero", "zero"},
                                              {"discards", "passdown"},
                                              {"chunk_size", "65536"},
                                              {"vg_free", "0"}};

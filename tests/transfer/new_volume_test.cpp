@@ -19,7 +19,9 @@ const VmId owner{100};
 const VmId other{200};
 
 struct Lab {
-  MemoryBackend memory{};
+  explicit Lab(Bytes unzeroed_block = Bytes{}) : memory{MemoryBackend::Config{.unzeroed_block = unzeroed_block}} {}
+
+  MemoryBackend memory;
   Storage<MemoryBackend> storage{*StorageId::parse("mem"), memory};
 
   /// A volume of 8 MiB with 64 KiB of data in the middle.
@@ -93,4 +95,49 @@ TEST_CASE("a full clone that is stopped or fails leaves no volume that looks who
   stop.request_stop();
   refused(full_clone(source, lab.storage, {.vmid = other}, {.stop = stop.get_token()}), Errc::cancelled);
   CHECK(lab.of_other() == 0);
+}
+
+TEST_CASE("a full clone has the zeros too where new blocks are not zeroed, and takes no more blocks than it must") {
+  for (const Bytes block : {Bytes{}, 64_KiB, 256_KiB, 320_KiB, 4_MiB}) {
+    for (const bool known : {false, true}) {
+      CAPTURE(block.count, known);
+      Lab from;
+      const VolumeName volume = must(from.storage.create({.vmid = owner, .size = 6_MiB + 4_KiB}));
+      {
+        auto device = must(from.storage.open_volume(volume, Access::read_write));
+        for (Bytes at = 1_MiB; at < 2_MiB; at += 128_KiB) must(device.write_at(at, pattern(at.count, 65536)));
+        must(device.write_at(6_MiB, pattern(2, 4096)));
+      }
+      Lab to{block};
+      // `begin_import` may make it larger than was asked for.
+      auto source = must(from.storage.open_volume(volume, Access::read_only));
+      const auto filling = [&](auto& device) -> Result<void> {
+        const std::vector<Extent> extents{
+            {Bytes{}, 1_MiB, false}, {1_MiB, 1_MiB, true}, {2_MiB, 4_MiB, false}, {6_MiB, 4_KiB, true}};
+        auto a = must(source.queue(4));
+        auto b = must(device.queue(4));
+        const auto options = onto_new(to.storage, device, {.queue_depth = 4});
+        return copy_queues(a, b, known ? std::span{extents} : std::span<const Extent>{}, options)
+            .map([](const Copied&) {});
+      };
+      const VolumeName made = must(make_filled_volume(to.storage, {.vmid = other, .size = 6_MiB + 4_KiB}, filling));
+      CHECK((to.content(made) == from.content(volume)));
+      if (block <= 320_KiB) CHECK(must(to.storage.status()).used.value() <= 2_MiB);
+      const VolumeName whole = must(full_clone(source, to.storage, {.vmid = other}));
+      CHECK((to.content(whole) == from.content(volume)));
+      BasicAnyStorage<MemoryBackend> any{Storage<MemoryBackend>{*StorageId::parse("mem"), to.memory}};
+      CHECK((to.content(must(full_clone(source, any, {.vmid = other}))) == from.content(volume)));
+    }
+  }
+}
+
+TEST_CASE("what lies behind the data of a new volume is zeros, also where new blocks are not zeroed") {
+  Lab to{256_KiB};
+  for (const std::size_t size : {std::size_t{512}, std::size_t{300'000} / 512 * 512, std::size_t{1} << 20U}) {
+    CAPTURE(size);
+    const auto filling = [&](auto& device) { return device.write_at(Bytes{}, pattern(1, size)); };
+    const VolumeName made = must(make_filled_volume(to.storage, {.vmid = other, .size = Bytes{size}}, filling));
+    const auto all = to.content(made);
+    CHECK(all_zero(std::span{all}.subspan(size)));
+  }
 }

@@ -64,7 +64,7 @@ Data with_size(std::uint64_t size, const Data& data) {
 VolumeName volume_name(const std::string& text) { return *VolumeName::parse(text); }
 
 struct Lab {
-  MemoryBackend memory;
+  MemoryBackend memory{};
   Storage<MemoryBackend> storage{*StorageId::parse("mem"), memory};
 
   Data content(const VolumeName& volume) {
@@ -161,6 +161,21 @@ TEST_CASE("stream: zeros take no space", "[transfer]") {
   REQUIRE(import_volume(lab.storage, volume_name("vm-1-disk-0"), in, {.format = StreamFormat::raw}));
   CHECK(lab.storage.status()->used->count <= 65536);
   CHECK((lab.content(volume_name("vm-1-disk-0")) == data));
+}
+
+TEST_CASE("stream: an import has its zeros, also where new blocks are not zeroed", "[transfer]") {
+  Lab lab{MemoryBackend{MemoryBackend::Config{.unzeroed_block = 256_KiB}}};
+  Data data = noise((2 << 20) + 1536);
+  for (std::size_t at = 0; at + 131072 <= data.size(); at += 131072) {
+    std::fill_n(data.begin() + static_cast<std::ptrdiff_t>(at), 65536, std::byte{});
+  }
+  Given in{with_size(data.size(), data)};
+  const Imported made = *import_volume(lab.storage, volume_name("vm-100-disk-0"), in);
+  Data content = lab.content(made.volume);
+  CHECK(std::all_of(content.begin() + static_cast<std::ptrdiff_t>(data.size()), content.end(),
+                    [](std::byte byte) { return byte == std::byte{}; }));
+  content.resize(data.size());
+  CHECK((content == data));
 }
 
 TEST_CASE("stream: a snapshot is exported with its own bytes", "[transfer]") {

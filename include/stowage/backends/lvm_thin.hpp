@@ -204,7 +204,7 @@ class BasicLvmThin {
   explicit BasicLvmThin(detail::LvmTools<Runner> tools) : tools_{std::move(tools)} {}
 
   [[nodiscard]] auto with_map(const VolumeName& volume) const {
-    return [this, &volume](KernelDevice&& device) { return Device{std::move(device), tools_, volume}; };
+    return [this, &volume](detail::LvmOpened&& opened) { return Device{std::move(opened), tools_, volume}; };
   }
 
   detail::LvmTools<Runner> tools_;
@@ -214,7 +214,7 @@ class BasicLvmThin {
 using LvmThin = BasicLvmThin<PosixRunner>;
 
 static_assert(audited<LvmThin>);
-static_assert(QueuedDevice<LvmThin::Device> && MappedDevice<LvmThin::Device>);
+static_assert(QueuedDevice<LvmThin::Device> && MappedDevice<LvmThin::Device> && UnzeroedDevice<LvmThin::Device>);
 static_assert(IncrementBackend<LvmThin> && DeferredRollbackBackend<LvmThin>);
 
 }  // namespace stowage

@@ -14,6 +14,7 @@
 #include <stowage/increment/format.hpp>
 #include <stowage/increment/reader.hpp>
 #include <stowage/increment/send.hpp>
+#include <stowage/increment/whole_blocks.hpp>
 #include <stowage/increment/write_behind.hpp>
 #include <stowage/names.hpp>
 #include <stowage/transfer/descriptors.hpp>
@@ -185,6 +186,7 @@ class Receiver {
   Result<void> write(Device& device, Received& received) {
     auto queue = device.queue(options_.queue_depth);
     if (!queue) return fail(std::move(queue.error()));
+    WholeBlocks blocks{device, header_->base ? device.size() : before_};
     WriteBehind writes{*queue, options_.queue_depth, options_.work.stop};
     RateLimit limit{options_.rate_limit};
     const Bytes had = before_;
@@ -200,7 +202,10 @@ class Receiver {
         received.skipped += record->length;
         continue;
       }
-      if (auto put = submit(writes, device, *record, *room); !put) return put;
+      auto put = blocks.prepare(record->offset, record->end()).and_then([&] {
+        return submit(writes, device, *record, *room);
+      });
+      if (!put) return put;
       const bool is_data = record->kind == StreamRecord::Kind::data;
       (is_data ? received.data : received.zeros) += record->length;
       if (!is_data) continue;

@@ -56,6 +56,14 @@ concept SizedDevice = BlockDevice<D> && requires(const D& seen) {
   { seen.io_sizes() } -> std::same_as<IoSizes>;
 };
 
+/// A device that may find old bytes in blocks that it is newly given: `unzeroed_block()` is their size. What was never
+/// written reads as zeros, until a part of its block is written: then the rest of the block holds whatever was there
+/// before, of removed volumes too. Zero: there is nothing of that kind.
+template <class D>
+concept UnzeroedDevice = BlockDevice<D> && requires(const D& seen) {
+  { seen.unzeroed_block() } -> std::same_as<Bytes>;
+};
+
 /// A device that can also have many requests in flight: `queue(depth)` gives a queue on it, which the device must
 /// outlive. The blocking calls may go on beside it.
 /// Errors of `queue`: invalid_argument (closed, or a depth below 1 or above 4096).
@@ -65,6 +73,12 @@ concept QueuedDevice = BlockDevice<D> && requires(D& device, std::size_t depth) 
 };
 
 namespace detail {
+
+template <class Device>
+Bytes unzeroed_block_of(const Device& device) {
+  if constexpr (UnzeroedDevice<Device>) return device.unzeroed_block();
+  return Bytes{};
+}
 
 /// The range lies inside the device and on its blocks.
 /// Errors: invalid_argument, with the numbers.

@@ -33,13 +33,15 @@ class MemoryBackend {
     CommonConfig common{.content = {Content::images, Content::rootdir}, .nodes = {}, .disable = false, .bwlimit = {}};
     Bytes capacity = 1_TiB;  ///< of written data; what volumes may grow to is not limited
     Bytes block_size = 512_B;
-    Bytes granule = 4_KiB;  ///< sizes of volumes are rounded up to it
+    Bytes granule = 4_KiB;   ///< sizes of volumes are rounded up to it
+    Bytes unzeroed_block{};  ///< multiple of 64 KiB: new blocks of that size hold 0xAA, see `UnzeroedDevice`
   };
 
   MemoryBackend() : MemoryBackend{Config{}} {}
   explicit MemoryBackend(Config config) : config_{std::move(config)}, state_{std::make_shared<detail::MemoryState>()} {
     state_->capacity = config_.capacity;
     state_->block_size = config_.block_size;
+    state_->unzeroed_block = config_.unzeroed_block;
   }
   /// A new, empty storage.
   [[nodiscard]] static Result<MemoryBackend> open(const StorageId&, const Config& config, const OpenOptions&) {
@@ -276,8 +278,7 @@ class MemoryBackend {
     return locked([&]() -> Result<std::vector<Finding>> {
       std::vector<Finding> found;
       for (const auto& [name, volume] : state_->volumes) {
-        if (volume->intent.empty()) continue;
-        found.push_back({name, "unfinished " + volume->intent, "recover finishes or undoes it"});
+        if (!volume->intent.empty()) found.push_back({name, "unfinished " + volume->intent, "recover settles it"});
       }
       return found;
     });

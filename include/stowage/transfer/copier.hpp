@@ -50,7 +50,7 @@ class Copier {
                copy_stripe(source, destination),
                look_ahead(copy_stripe(source, destination) / chunk, options.queue_depth)},
         limit_{options.rate_limit},
-        granule_{std::min<std::uint64_t>(chunk, std::max<std::uint64_t>(zero_granule, destination.block_size().count))},
+        granule_{zero_unit(destination.block_size(), chunk, options)},
         slots_{options.queue_depth, chunk, chunk / granule_ + 1} {
     if (options.verify) sums_.resize((source.size().count + chunk - 1) / chunk);
   }
@@ -73,6 +73,12 @@ class Copier {
   using Slot = CopySlot;
   static constexpr std::uint64_t most_hole = 32 << 20U;  // in one request, so that it is done before its deadline
   static constexpr std::uint64_t flush_token = ~std::uint64_t{0};
+
+  /// What is looked at for zeros at once, and written or not as a whole.
+  static std::uint64_t zero_unit(Bytes block, std::uint64_t chunk, const CopyOptions& options) noexcept {
+    if (options.fresh && options.fresh_block != Bytes{}) return options.fresh_block.count;
+    return std::min<std::uint64_t>(chunk, std::max<std::uint64_t>(zero_granule, block.count));
+  }
 
   /// So many pieces that each request in flight can have a stripe for itself.
   static std::size_t look_ahead(std::uint64_t pieces_of_stripe, std::size_t depth) noexcept {

@@ -27,6 +27,9 @@ namespace stowage {
 /// side is striped over many disks (`RbdQueue::stripe`), so many stripes are copied side by side as there are requests
 /// in flight; a stream is moved from its begin to its end.
 ///
+/// A destination that is `fresh` and has a `fresh_block` gets zeros only in blocks that have data too; all of them, if
+/// the block is larger than `chunk`, or with `only_extents`.
+///
 /// Errors: invalid_argument (sizes, options, a destination opened to read); those of either side, which say where and
 /// at which offset; corrupt (`verify`); cancelled.
 /// Blocks: until the end; after an error or a stop until all requests in flight have come back.
@@ -46,9 +49,14 @@ template <IoQueue Source, IoQueue Destination>
   if (options.only_extents && options.verify) {
     return fail(Errc::invalid_argument, "only a copy of all can be verified");
   }
-  const Bytes block{std::lcm(source.block_size().count, destination.block_size().count)};
-  const std::uint64_t chunk = round_up(options.chunk, block).count;
-  return detail::Copier<Source, Destination>{source, destination, extents, chunk, options}.run();
+  CopyOptions used = options;
+  Bytes block{std::lcm(source.block_size().count, destination.block_size().count)};
+  if (used.fresh && used.fresh_block != Bytes{}) {
+    used.fresh = used.fresh_block <= used.chunk && !used.only_extents;
+    if (used.fresh) block = Bytes{std::lcm(block.count, used.fresh_block.count)};
+  }
+  const std::uint64_t chunk = round_up(used.chunk, block).count;
+  return detail::Copier<Source, Destination>{source, destination, extents, chunk, used}.run();
 }
 
 namespace detail {

@@ -36,6 +36,7 @@ struct CopyOptions {
   Bytes chunk = 1_MiB;           ///< what is read at once; rounded up to the blocks of both sides
   bool sparse = true;            ///< zeros are looked for, and written as such
   bool fresh = false;            ///< the destination reads as zeros: they are not written at all
+  Bytes fresh_block{};           ///< with `fresh`: such a block is written as a whole or not at all (`UnzeroedDevice`)
   bool only_extents = false;     ///< what lies outside the extents is left as it is; not with `verify`
   bool verify = false;           ///< read it all back, and compare checksums
   Bytes rate_limit{};            ///< bytes a second that are read; zero: as fast as it goes

@@ -1,16 +1,27 @@
 #pragma once
 // A volume that comes to be with its content, or not at all.
 
+#include <algorithm>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/ids.hpp>
 #include <stowage/features.hpp>
+#include <stowage/io/device.hpp>
 #include <stowage/transfer/copy.hpp>
 #include <stowage/volume.hpp>
 #include <string>
 #include <utility>
 
 namespace stowage {
+
+/// `options` of a copy onto `device`, a new volume of `storage`: zeros are not written where it reads as zeros anyway.
+/// The table says that of the type, and the device whether it holds for each block of it (`UnzeroedDevice`).
+template <class Storage, class Device>
+CopyOptions onto_new(const Storage& storage, const Device& device, CopyOptions options) {
+  options.fresh = storage.features().can.has(Capability::sparse_init);
+  options.fresh_block = detail::unzeroed_block_of(device);
+  return options;
+}
 
 namespace detail {
 
@@ -30,11 +41,21 @@ Error take_back(Storage& storage, const VolumeName& made, Error error) {
                                  " is still there, recover it: " + removed.error().detail());
 }
 
-/// Between `begin_import` and `end_import`: `fill(device)` gives the volume its content.
+/// Zeros in the last block of a new volume that its data reach into, for what lies behind them: see `UnzeroedDevice`.
+template <class Device>
+Result<void> zero_last_block(Device& device, Bytes size) {
+  const Bytes block = unzeroed_block_of(device);
+  if (block == Bytes{} || size == Bytes{}) return {};
+  const Bytes begin{(size.count - 1) / block.count * block.count};
+  return device.write_zeroes(begin, std::min(begin + block, device.size()) - begin);
+}
+
+/// Between `begin_import` and `end_import`: `fill(device)` gives the volume its content, of `size`.
 template <class Storage, class Fill>
-Result<void> fill_volume(Storage& storage, const VolumeName& made, Fill fill) {
+Result<void> fill_volume(Storage& storage, const VolumeName& made, Bytes size, Fill fill) {
   auto device = storage.open_volume(made, Access::read_write);
   if (!device) return fail(std::move(device.error()));
+  if (auto zeroed = zero_last_block(*device, size); !zeroed) return zeroed;
   if (auto filled = fill(*device); !filled) return fail(std::move(filled.error()));
   if (auto closed = device->close(); !closed) return closed;
   return storage.end_import(made);
@@ -43,13 +64,14 @@ Result<void> fill_volume(Storage& storage, const VolumeName& made, Fill fill) {
 }  // namespace detail
 
 /// Makes a volume of `spec.size`, and has `fill(device)` fill it, which gives a `Result<void>`. Until that has ended
-/// well it is `incomplete`; when it fails, the volume is removed again. `storage` is a `Storage` or a
+/// well it is `incomplete`; when it fails, the volume is removed again. A `fill` that copies has `onto_new` for it.
+/// `storage` is a `Storage` or a
 /// `BasicAnyStorage`. Errors: those of `begin_import` and `open_volume`, and of `fill`.
 template <class Storage, class Fill>
 Result<VolumeName> make_filled_volume(Storage& storage, const CreateSpec& spec, Fill fill) {
   auto made = storage.begin_import(spec);
   if (!made) return made;
-  if (auto filled = detail::fill_volume(storage, *made, std::move(fill)); !filled) {
+  if (auto filled = detail::fill_volume(storage, *made, spec.size, std::move(fill)); !filled) {
     Error error = std::move(filled.error()).about(storage.id().str() + ":" + made->str());
     return fail(detail::take_back(storage, *made, std::move(error)));
   }
@@ -61,11 +83,12 @@ Result<VolumeName> make_filled_volume(Storage& storage, const CreateSpec& spec, 
 /// Errors: those of `make_filled_volume` and `copy`. Blocks, cost: as `copy`.
 template <class Storage, QueuedDevice Source>
 Result<VolumeName> full_clone(Source& source, Storage& storage, const CloneSpec& spec, CopyOptions options = {}) {
-  options.fresh = storage.features().can.has(Capability::sparse_init);
   return make_filled_volume(
       storage,
       {.vmid = spec.vmid, .size = detail::volume_size_for(source.size()), .name = spec.name, .content = spec.content},
-      [&](auto& destination) { return copy(source, destination, options).map([](const Copied&) {}); });
+      [&](auto& destination) {
+        return copy(source, destination, onto_new(storage, destination, options)).map([](const Copied&) {});
+      });
 }
 
 }  // namespace stowage

@@ -104,21 +104,20 @@ Result<Bytes> export_device(Device device, Sink& sink, const ExportOptions& opti
   return size;
 }
 
-template <class Device, ByteSource Source>
-Result<void> import_bytes(Device& device, Source& source, Bytes size, bool reads_as_zeros,
+template <class Storage, class Device, ByteSource Source>
+Result<void> import_bytes(const Storage& storage, Device& device, Source& source, Bytes size,
                           const ImportOptions& options) {
   auto to = device.queue(options.queue_depth);
   if (!to) return fail(std::move(to.error()));
   SourceQueue<Source> from{source, size};
-  CopyOptions copied = stream_copy(options);
-  copied.fresh = reads_as_zeros;
+  const CopyOptions copied = onto_new(storage, device, stream_copy(options));
   return copy_queues(from, *to, {}, copied).map([](const Copied&) {});
 }
 
-template <class Device, ByteSource Source>
-Result<void> import_stream(Device& device, Source& source, Bytes size, bool reads_as_zeros,
+template <class Storage, class Device, ByteSource Source>
+Result<void> import_stream(const Storage& storage, Device& device, Source& source, Bytes size,
                            const ImportOptions& options) {
-  if (auto done = import_bytes(device, source, size, reads_as_zeros, options); !done) return done;
+  if (auto done = import_bytes(storage, device, source, size, options); !done) return done;
   std::byte more{};
   auto got = source.read(std::span{&more, 1});
   if (!got) return fail(std::move(got.error()));
@@ -205,9 +204,8 @@ Result<Imported> import_volume(Storage& storage, const VolumeName& volume, Sourc
       .vmid = *owner, .size = detail::volume_size_for(*size), .name = name, .content = options.content};
   auto made = detail::make_room(storage, spec, options.allow_rename);
   if (!made) return fail(std::move(made.error()));
-  const bool reads_as_zeros = storage.features().can.has(Capability::sparse_init);
-  const auto fill = [&](auto& device) { return detail::import_stream(device, source, *size, reads_as_zeros, options); };
-  auto done = detail::fill_volume(storage, *made, fill).and_then([&]() -> Result<Imported> {
+  const auto fill = [&](auto& device) { return detail::import_stream(storage, device, source, *size, options); };
+  auto done = detail::fill_volume(storage, *made, spec.size, fill).and_then([&]() -> Result<Imported> {
     if (!parts->is_base) return Imported{*made, *size};
     return storage.make_template(*made).map([&](const VolumeName& base) { return Imported{base, *size}; });
   });

@@ -66,7 +66,7 @@ inline ThinPool lvm_thin_pool(const LvmReport& report, const LvmVolume& pool) {
   thin.vg_free = pool.vg_free;
   if (!pool.when_full.empty()) thin.queues = pool.when_full == "queue";
   if (pool.active() && !pool.monitor.empty()) thin.monitored = pool.monitor == "monitored";
-  thin.zeroes = pool.zero != "0" && pool.zero.find("no") == std::string::npos;
+  thin.zeroes = pool.zeroes();
   thin.transaction = pool.transaction;
   thin.health = lvm_pool_health(pool);
   return thin;

@@ -19,12 +19,11 @@ namespace stowage::detail {
 
 /// The columns of `lvs -o`, in the order of `read_lvm_volume`. No name or tag can hold the separator: LVM allows
 /// [A-Za-z0-9+_.-] in names, and also /=!:&# in tags.
-inline constexpr std::array<std::string_view, 24> lvm_columns{
-    "vg_name",  "lv_name",        "lv_uuid",         "lv_size",          "lv_attr",
-    "pool_lv",  "origin",         "data_percent",    "lv_time",          "lv_tags",
-    "vg_uuid",  "vg_extent_size", "vg_free",         "metadata_percent", "lv_metadata_size",
-    "thin_id",  "transaction_id", "chunk_size",      "lv_when_full",     "zero",
-    "discards", "seg_monitor",    "kernel_discards", "lv_check_needed"};
+inline constexpr std::array<std::string_view, 23> lvm_columns{
+    "vg_name",      "lv_name",          "lv_uuid",          "lv_size",         "lv_attr",        "pool_lv",
+    "origin",       "data_percent",     "lv_time",          "lv_tags",         "vg_uuid",        "vg_extent_size",
+    "vg_free",      "metadata_percent", "lv_metadata_size", "thin_id",         "transaction_id", "chunk_size",
+    "lv_when_full", "discards",         "seg_monitor",      "kernel_discards", "lv_check_needed"};
 /// So many of them tell of volumes. The others are for their pool and for verbs that change something; for them LVM
 /// looks at every segment, asks dmeventd, and asks the kernel once more.
 inline constexpr std::size_t lvm_listing_columns = 10;
@@ -63,7 +62,6 @@ struct LvmVolume {
   std::optional<std::uint64_t> transaction;
   Bytes chunk{};
   std::string when_full;
-  std::string zero;
   std::string discards;
   std::string monitor;
   std::string kernel_discards;
@@ -80,6 +78,8 @@ struct LvmVolume {
   [[nodiscard]] bool active() const noexcept { return flag(4) == 'a'; }
   [[nodiscard]] bool open() const noexcept { return flag(5) == 'o'; }
   [[nodiscard]] char health() const noexcept { return flag(8); }
+  /// Of a pool, and of a volume in it: what it newly gives out reads as zeros.
+  [[nodiscard]] bool zeroes() const noexcept { return flag(7) == 'z'; }
   [[nodiscard]] bool skips_activation() const noexcept { return flag(9) == 'k'; }
 
   /// What stands behind `key` in its tag, `stowage.of=vm-1-x` for one.
@@ -174,11 +174,10 @@ inline Result<void> read_lvm_volume(const LvmCells& field, bool listing, LvmVolu
   volume.transaction = lvm_number<std::uint64_t>(field[16]);
   volume.chunk = bytes(field[17]);
   volume.when_full = field[18];
-  volume.zero = field[19];
-  volume.discards = field[20];
-  volume.monitor = field[21];
-  volume.kernel_discards = field[22];
-  volume.check_needed = field[23];
+  volume.discards = field[19];
+  volume.monitor = field[20];
+  volume.kernel_discards = field[21];
+  volume.check_needed = field[22];
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <stowage/backends/detail/lvm_extents_text.hpp>
 #include <stowage/backends/detail/lvm_metadata.hpp>
 #include <stowage/backends/detail/lvm_tools.hpp>
+#include <stowage/backends/detail/lvm_use.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/ids.hpp>
 #include <stowage/io/extents.hpp>
@@ -64,8 +65,15 @@ Result<std::vector<Extent>> lvm_thin_delta(const LvmTools<Runner>& tools, const 
 template <class Runner>
 class BasicLvmThinDevice : public KernelDevice {
  public:
-  BasicLvmThinDevice(KernelDevice device, detail::LvmTools<Runner> tools, VolumeName volume)
-      : KernelDevice{std::move(device)}, tools_{std::move(tools)}, volume_{std::move(volume)} {}
+  BasicLvmThinDevice(detail::LvmOpened opened, detail::LvmTools<Runner> tools, VolumeName volume)
+      : KernelDevice{std::move(opened.device)},
+        tools_{std::move(tools)},
+        volume_{std::move(volume)},
+        unzeroed_block_{opened.unzeroed_block} {}
+
+  /// The chunk of a pool that does not zero new ones (`lvchange --zero n`), as it was when the volume was opened; else
+  /// zero. See `UnzeroedDevice`.
+  [[nodiscard]] Bytes unzeroed_block() const noexcept { return unzeroed_block_; }
 
   /// Where it has data, see `MappedDevice`. All of it, where an external origin stands behind it, as LVM can make them.
   [[nodiscard]] Result<std::vector<Extent>> extents() {
@@ -100,6 +108,7 @@ class BasicLvmThinDevice : public KernelDevice {
 
   detail::LvmTools<Runner> tools_;
   VolumeName volume_;
+  Bytes unzeroed_block_;
 };
 
 }  // namespace stowage

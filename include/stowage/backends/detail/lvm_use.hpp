@@ -160,16 +160,35 @@ Result<KernelDevice> lvm_open(const LvmTools<Runner>& tools, const LvmVolume& lv
   return device;
 }
 
-template <CommandRunner Runner>
-Result<KernelDevice> lvm_open_volume(const LvmTools<Runner>& tools, const VolumeName& volume, Access access) {
-  return lvm_find(tools, volume).and_then([&](const LvmFound& found) { return lvm_open(tools, *found.lv, access); });
+/// An open volume, and what only its pool knows of it.
+struct LvmOpened {
+  KernelDevice device;
+  Bytes unzeroed_block{};  ///< see `UnzeroedDevice`
+};
+
+/// The pool's chunk, where it gives out chunks as they are.
+inline Bytes lvm_unzeroed_block(const LvmView& view) {
+  const auto pool = view.pool();
+  return pool && !(*pool)->zeroes() ? (*pool)->chunk : Bytes{};
 }
 
 template <CommandRunner Runner>
-Result<KernelDevice> lvm_open_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume,
-                                       const SnapshotName& snapshot) {
+Result<LvmOpened> lvm_open_found(const LvmTools<Runner>& tools, const LvmFound& found, Access access) {
+  return lvm_open(tools, *found.lv, access).map([&](KernelDevice&& device) {
+    return LvmOpened{std::move(device), lvm_unzeroed_block(found.view)};
+  });
+}
+
+template <CommandRunner Runner>
+Result<LvmOpened> lvm_open_volume(const LvmTools<Runner>& tools, const VolumeName& volume, Access access) {
+  return lvm_find(tools, volume).and_then([&](const LvmFound& found) { return lvm_open_found(tools, found, access); });
+}
+
+template <CommandRunner Runner>
+Result<LvmOpened> lvm_open_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume,
+                                    const SnapshotName& snapshot) {
   return lvm_find(tools, volume, snapshot).and_then([&](const LvmFound& found) {
-    return lvm_open(tools, *found.lv, Access::read_only);
+    return lvm_open_found(tools, found, Access::read_only);
   });
 }
 

@@ -96,6 +96,7 @@ struct MemoryState {
   std::mutex mutex;
   Bytes capacity;
   Bytes block_size;
+  Bytes unzeroed_block{};
   ChunkCount chunks = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::map<std::string, std::shared_ptr<MemoryVolume>> volumes{};
   std::uint64_t last_id = 0;
@@ -130,6 +131,8 @@ class MemoryDevice {
   [[nodiscard]] Bytes block_size() const noexcept { return block_size_; }
   [[nodiscard]] IoSizes io_sizes() const noexcept { return {.smallest = block_size_, .optimal = Bytes{}}; }
 
+  [[nodiscard]] Bytes unzeroed_block() const noexcept { return open_ ? open_->state->unzeroed_block : Bytes{}; }
+
   Result<void> read_at(Bytes at, std::span<std::byte> buffer) {
     return access(Access::read_only, at, buffer.size(), [&](detail::SparseBlocks& blocks) -> Result<void> {
       blocks.read(at.count, buffer);
@@ -142,15 +145,21 @@ class MemoryDevice {
       if (state.used().count + blocks.growth(at.count, data.size()) > state.capacity.count) {
         return fail(Errc::no_space, "the memory storage of " + to_string(state.capacity) + " is full");
       }
-      blocks.write(at.count, data);
+      write(blocks, at, data);
       return {};
     });
   }
   /// Reads as zeros afterwards.
-  Result<void> discard(Bytes at, Bytes length) { return write_zeroes(at, length); }
-  Result<void> write_zeroes(Bytes at, Bytes length) {
+  Result<void> discard(Bytes at, Bytes length) {
     return access(Access::read_write, at, length.count, [&](detail::SparseBlocks& blocks) -> Result<void> {
       blocks.clear(at.count, length.count);
+      return {};
+    });
+  }
+  Result<void> write_zeroes(Bytes at, Bytes length) {
+    if (unzeroed_block() == Bytes{}) return discard(at, length);
+    return access(Access::read_write, at, length.count, [&](detail::SparseBlocks& blocks) -> Result<void> {
+      write(blocks, at, std::vector<std::byte>(static_cast<std::size_t>(length.count)));
       return {};
     });
   }
@@ -206,6 +215,15 @@ class MemoryDevice {
   MemoryDevice(Bytes size, Bytes block_size, std::shared_ptr<Open> open)
       : size_{size}, block_size_{block_size}, open_{std::move(open)} {}
 
+  void write(detail::SparseBlocks& blocks, Bytes at, std::span<const std::byte> data) const {
+    if (const std::uint64_t block = unzeroed_block().count; block != 0) {
+      for (std::uint64_t begin = at.count / block * block; begin < at.count + data.size(); begin += block) {
+        blocks.fill_new(begin, begin + block, std::byte{0xAA});
+      }
+    }
+    blocks.write(at.count, data);
+  }
+
   template <class Verb>
   Result<void> access(Access needed, Bytes at, std::uint64_t length, Verb verb) {
     if (!open_) return fail(Errc::wrong_state, "the volume is closed");
@@ -225,6 +243,7 @@ class MemoryDevice {
 
 using MemoryQueue = SerialQueue<MemoryDevice>;
 
-static_assert(QueuedDevice<MemoryDevice> && SizedDevice<MemoryDevice> && TracksChanges<MemoryDevice>);
+static_assert(QueuedDevice<MemoryDevice> && SizedDevice<MemoryDevice> && UnzeroedDevice<MemoryDevice> &&
+              TracksChanges<MemoryDevice>);
 
 }  // namespace stowage::testing

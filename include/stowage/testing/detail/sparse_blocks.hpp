@@ -50,6 +50,13 @@ class SparseBlocks {
     }
   }
 
+  /// Fills a range of whole chunks of which none is there yet.
+  void fill_new(std::uint64_t begin, std::uint64_t end, std::byte with) {
+    const auto there = chunks_.lower_bound(begin / chunk_size);
+    if (there != chunks_.end() && there->first * chunk_size < end) return;
+    for (; begin < end; begin += chunk_size) own(begin / chunk_size).bytes.fill(with);
+  }
+
   /// The range reads as zeros, and whole chunks of it take no space any more.
   void clear(std::uint64_t at, std::uint64_t size) {
     const std::uint64_t end = at + size;
