@@ -38,6 +38,8 @@ Json status_json(const ConfigStorage& storage, const std::string& word, const Re
   if (known.metadata_used) json["metadata_used"] = known.metadata_used->count;
   if (known.metadata_total) json["metadata_total"] = known.metadata_total->count;
   if (known.provisioned) json["provisioned"] = known.provisioned->count;
+  if (known.queues) json["when_full"] = *known.queues ? "queue" : "error";
+  if (known.monitored) json["monitored"] = *known.monitored;
   json["health"] = known.health;
   json["error"] = status || word == "disabled" ? Json(nullptr) : to_json(status.error());
   return json;

@@ -59,6 +59,8 @@ struct Status {
   std::optional<Bytes> metadata_used{};
   std::optional<Bytes> metadata_total{};
   std::optional<Bytes> provisioned{};  ///< the sum of what volumes may grow to
+  std::optional<bool> queues{};        ///< when a thin pool is full: writers wait for room for a while; else they fail
+  std::optional<bool> monitored{};     ///< somebody looks after a thin pool, and may extend it
   std::vector<std::string> health{};   ///< what an administrator should look at; empty is good
 };
 

@@ -594,8 +594,6 @@ TEST_CASE("the pool's troubles are in its status") {
   CHECK(contains(health({{"lv_check_needed", "check needed"}}), "needs_check"));
   CHECK(health({{"lv_check_needed", "unknown"}}).empty());  // LVM could not ask the kernel
   Bed damaged{lvs_pool({{"lv_check_needed", "check needed"}})};
-  damaged.runner.always({"/sbin/dmsetup", "status", "vg-pool-tpool"},
-                        CommandOutput{0, "0 8 thin-pool 7 1/8 0/8\n", {}});
   const std::vector<Finding> findings = must(damaged.storage().check());
   REQUIRE(findings.size() == 1);
   CHECK(findings[0].object == "vg/pool");
@@ -604,27 +602,44 @@ TEST_CASE("the pool's troubles are in its status") {
           lvs_volume("vm-7-x", {{"lv_size", "2147483648"}})};
   CHECK(contains(must(bed.storage().status()).health.at(0), "2G of 1G are promised"));
   CHECK(must(bed.storage().backend().pool()).queues == false);
+  CHECK(must(bed.storage().status()).queues == false);
+  CHECK(must(bed.storage().status()).monitored == false);
+  Bed dirty{lvs_pool({{"lv_attr", "twi-aot---"}, {"chunk_size", "262144"}})};
+  CHECK(must(bed.storage().backend().pool()).zeroes);
+  CHECK_FALSE(must(dirty.storage().backend().pool()).zeroes);
+  REQUIRE(must(dirty.storage().check()).size() == 1);
+  CHECK(contains(must(dirty.storage().check())[0].problem, "not zeroed"));
+  const auto unzeroed = [](Bed& of) { return detail::lvm_unzeroed_block(must(detail::lvm_view(of.tools()))); };
+  CHECK(unzeroed(dirty) == 256_KiB);
+  CHECK(unzeroed(bed) == Bytes{});
+  Bed inactive{lvs_pool({{"lv_attr", "twi---tz--"}, {"seg_monitor", ""}, {"lv_when_full", ""}})};
+  CHECK_FALSE(must(inactive.storage().status()).queues);
+  CHECK_FALSE(must(inactive.storage().status()).monitored);
   CHECK(must(bed.storage().status()).provisioned == 2_GiB);
   CHECK(must(bed.storage().status()).metadata_total == 4_MiB);
 }
 
-TEST_CASE("a transaction id that is not LVM's is found, and both are named") {
+TEST_CASE("a transaction id that is not LVM's is named with the one that LVM expects") {
+  const auto words = [](std::string type, std::string status) {
+    return detail::LvmKernelWords{{}, false, false, std::move(type), std::move(status)};
+  };
+  const auto told = "9 12/1024 0/16384 - rw discard_passdown queue_if_no_space - 1024";
+  CHECK(detail::lvm_transaction_in(words("thin-pool", told)) == 9U);
+  CHECK_FALSE(detail::lvm_transaction_in(words("thin-pool", "Fail")));
+  CHECK_FALSE(detail::lvm_transaction_in(words("linear", "9")));
   Bed bed;
-  const FakeRunner::Argv ask{"/sbin/dmsetup", "status", "vg-pool-tpool"};
-  bed.runner.always(
-      ask,
-      CommandOutput{0, "0 2097152 thin-pool 9 12/1024 0/16384 - rw discard_passdown queue_if_no_space - 1024\n", {}});
-  const std::vector<Finding> findings = must(bed.storage().check());
+  ThinPool pool = must(bed.storage().backend().pool());
+  const auto health = [&] { return detail::lvm_pool_status(pool).health; };
+  CHECK(health().empty());
+  pool.kernel_transaction = 7;
+  CHECK(health().empty());
+  pool.kernel_transaction = 9;
+  REQUIRE(health().size() == 1);
+  CHECK(contains(health()[0], "the pool has 9, LVM expects 7"));
+  const std::vector<Finding> findings = detail::lvm_check_pool(pool);
   REQUIRE(findings.size() == 1);
   CHECK(contains(findings[0].problem, "the pool has 9, LVM expects 7"));
-  // LVM takes such a pool for a full one
-  bed.refuses("lvcreate", "  Cannot create new thin volume, free space in thin pool vg/pool reached threshold.\n");
-  const CreateSpec spec{.vmid = VmId{7}, .size = 1_MiB, .name = volume_name("vm-7-new")};
-  CHECK(contains(refusal_of(bed.storage().create(spec), Errc::corrupt).message(), "the pool has 9, LVM expects 7"));
-  bed.runner.always(
-      ask,
-      CommandOutput{0, "0 2097152 thin-pool 7 12/1024 0/16384 - rw discard_passdown queue_if_no_space - 1024\n", {}});
-  CHECK(must(bed.storage().check()).empty());
+  CHECK(contains(findings[0].advice, "change nothing"));
 }
 
 TEST_CASE("tools that fail, hang or are not there") {
@@ -633,7 +648,6 @@ TEST_CASE("tools that fail, hang or are not there") {
   const auto snapshot = [&] { return storage.snapshot(volume, s1); };
   bed.refuses("lvcreate", "  Logical Volume \"snap_vm-7-x_s1\" already exists in volume group \"vg\"\n");
   CHECK(contains(refusal_of(snapshot(), Errc::already_exists).message(), "already exists in volume group"));
-  bed.runner.always({"/sbin/dmsetup", "status", "vg-pool-tpool"}, CommandOutput{0, "0 8 thin-pool 7 1/8 0/8\n", {}});
   bed.refuses("lvcreate", "  Free space in pool vg/pool is above threshold, new volumes are not allowed.\n");
   CHECK(contains(refusal_of(snapshot(), Errc::no_space).message(), "(data 512M of 1G, metadata "));
   bed.answer("lvcreate", fail(Errc::timed_out, "killed after 60 s"));

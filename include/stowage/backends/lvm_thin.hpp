@@ -86,7 +86,8 @@ class BasicLvmThin {
     return detail::lvm_deactivate_snapshot(tools_, volume, snapshot);
   }
 
-  /// Without the numbers of use while the pool is inactive.
+  /// Without the numbers of use while the pool is inactive. A pool whose own transaction id is not the one that LVM
+  /// expects is told by both, in `health`.
   [[nodiscard]] Result<Status> status() const { return pool().map(detail::lvm_pool_status); }
   /// All that is known of the pool. Errors: not_found, unavailable.
   [[nodiscard]] Result<ThinPool> pool() const { return detail::lvm_own_pool(tools_); }

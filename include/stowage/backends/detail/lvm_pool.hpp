@@ -27,8 +27,9 @@ struct ThinPool {
   std::optional<bool> queues{};     ///< when it is full, writers wait (60 s, as the kernel is set up); else they fail
   std::optional<bool> monitored{};  ///< dmeventd looks after it, and extends it where lvm.conf says so
   bool zeroes = true;               ///< what is newly allocated reads as zeros
-  std::optional<std::uint64_t> transaction{};  ///< of LVM's metadata
-  std::vector<std::string> health{};           ///< what LVM finds wrong with it
+  std::optional<std::uint64_t> transaction{};         ///< of LVM's metadata
+  std::optional<std::uint64_t> kernel_transaction{};  ///< the pool's own, which is the same. `scan` does not ask for it
+  std::vector<std::string> health{};                  ///< what LVM finds wrong with it
 };
 
 namespace detail {
@@ -80,6 +81,22 @@ inline std::vector<ThinPool> lvm_thin_pools(const LvmReport& report) {
   return pools;
 }
 
+/// Of what the kernel says of a pool: "7 12/1024 0/16384 - rw ...".
+inline std::optional<std::uint64_t> lvm_transaction_in(const LvmKernelWords& words) {
+  if (words.type != "thin-pool") return std::nullopt;
+  const std::string_view status = words.status;
+  return lvm_number<std::uint64_t>(status.substr(0, status.find(' ')));
+}
+
+/// What is wrong when the kernel and LVM count a pool's changes differently, with both numbers; else empty.
+inline std::string lvm_transaction_trouble(const ThinPool& pool) {
+  if (!pool.kernel_transaction || !pool.transaction || *pool.kernel_transaction == *pool.transaction) return {};
+  return "transaction_id_mismatch, the pool has " + std::to_string(*pool.kernel_transaction) + ", LVM expects " +
+         std::to_string(*pool.transaction);
+}
+inline constexpr std::string_view lvm_transaction_advice =
+    "change nothing; save the metadata, and see lvmthin(7), 'Metadata check and repair'";
+
 inline Status lvm_pool_status(const ThinPool& pool) {
   Status status;
   status.active = pool.active;
@@ -89,7 +106,12 @@ inline Status lvm_pool_status(const ThinPool& pool) {
   status.metadata_used = pool.metadata_used;
   status.metadata_total = pool.metadata_size;
   status.provisioned = pool.provisioned;
+  status.queues = pool.queues;
+  status.monitored = pool.monitored;
   status.health = pool.health;
+  if (std::string trouble = lvm_transaction_trouble(pool); !trouble.empty()) {
+    status.health.push_back(trouble.append(": ").append(lvm_transaction_advice));
+  }
   // What was promised and cannot be kept is worth a word only if nobody looks after it.
   if (pool.provisioned > pool.size && pool.monitored == false) {
     status.health.push_back("overcommitted: " + to_string(pool.provisioned) + " of " + to_string(pool.size) +
@@ -99,30 +121,33 @@ inline Status lvm_pool_status(const ThinPool& pool) {
   return status;
 }
 
-/// The transaction id that the kernel has for an active pool, of `dmsetup status`: `0 2097152 thin-pool 5 ...`.
-inline std::optional<std::uint64_t> lvm_kernel_transaction(std::string_view text) {
-  const std::size_t at = text.find("thin-pool ");
-  if (at == text.npos) return std::nullopt;
-  const std::string_view rest = text.substr(at + 10);
-  return lvm_number<std::uint64_t>(lvm_trim(rest.substr(0, rest.find(' '))));
+/// The transaction id that the kernel has for an active pool. Costs no process.
+template <CommandRunner Runner>
+std::optional<std::uint64_t> lvm_kernel_transaction(const LvmTools<Runner>& tools) {
+  const auto words = lvm_kernel_words(lvm_mapper_name(tools.vg(), tools.config().thinpool) + "-tpool");
+  return words ? lvm_transaction_in(*words) : std::nullopt;
 }
 
-/// What is wrong when the kernel and LVM count an active pool's changes differently, with both numbers; else empty.
-/// Runs `dmsetup`, for the kernel's.
+/// Our pool, and the report that tells of it.
+struct LvmFoundPool {
+  LvmFound found;
+  ThinPool thin;
+};
+
 template <CommandRunner Runner>
-std::string lvm_transaction_trouble(const LvmTools<Runner>& tools, const ThinPool& pool) {
-  const Command ask{.argv = {"/sbin/dmsetup", "status", lvm_mapper_name(pool.vg, pool.name) + "-tpool"},
-                    .timeout = tools.options().timeout};
-  const auto output = tools.runner().run(ask);
-  const auto kernel = output ? lvm_kernel_transaction(output->out) : std::nullopt;
-  if (!kernel || !pool.transaction || *kernel == *pool.transaction) return {};
-  return "transaction id mismatch: the pool has " + std::to_string(*kernel) + ", LVM expects " +
-         std::to_string(*pool.transaction);
+Result<LvmFoundPool> lvm_look_at_pool(const LvmTools<Runner>& tools) {
+  const auto before = lvm_kernel_transaction(tools);
+  auto found = lvm_find_pool(tools);
+  if (!found) return fail(std::move(found.error()));
+  ThinPool thin = lvm_thin_pool(found->view.report(), *found->lv);
+  // When the kernel has another number now, somebody changes the pool, and LVM's may be of either moment.
+  if (before == lvm_kernel_transaction(tools)) thin.kernel_transaction = before;
+  return LvmFoundPool{*std::move(found), std::move(thin)};
 }
 
 template <CommandRunner Runner>
 Result<ThinPool> lvm_own_pool(const LvmTools<Runner>& tools) {
-  return lvm_find_pool(tools).map([](const LvmFound& pool) { return lvm_thin_pool(pool.view.report(), *pool.lv); });
+  return lvm_look_at_pool(tools).map([](LvmFoundPool&& pool) { return std::move(pool.thin); });
 }
 
 /// One number against its limit. Errors: no_space, with both.
@@ -173,10 +198,10 @@ Error lvm_with_numbers(const LvmTools<Runner>& tools, Error error) {
   if (error.code() != Errc::no_space) return error;
   const auto pool = lvm_own_pool(tools);
   if (!pool || !pool->used || !pool->metadata_used) return error;
-  const std::string trouble = lvm_transaction_trouble(tools, *pool);
+  const std::string trouble = lvm_transaction_trouble(*pool);
   if (!trouble.empty()) {
     return Error{Errc::corrupt, error.detail() + "; " + trouble, error.native()}.advise(
-        "change nothing; save the metadata, and see lvmthin(7), 'Metadata check and repair'");
+        std::string{lvm_transaction_advice});
   }
   return Error{Errc::no_space,
                error.detail() + " (data " + to_string(*pool->used) + " of " + to_string(pool->size) + ", metadata " +
@@ -185,9 +210,8 @@ Error lvm_with_numbers(const LvmTools<Runner>& tools, Error error) {
       .advise("extend the pool: lvextend");
 }
 
-/// What an administrator should know of the pool itself. Runs `dmsetup` beside `lvs`, for the kernel's transaction id.
-template <CommandRunner Runner>
-std::vector<Finding> lvm_check_pool(const LvmTools<Runner>& tools, const ThinPool& pool) {
+/// What an administrator should know of the pool itself.
+inline std::vector<Finding> lvm_check_pool(const ThinPool& pool) {
   std::vector<Finding> findings;
   const std::string object = pool.vg + "/" + pool.name;
   for (const std::string& problem : lvm_pool_status(pool).health) {
@@ -197,11 +221,6 @@ std::vector<Finding> lvm_check_pool(const LvmTools<Runner>& tools, const ThinPoo
   if (!pool.zeroes) {
     findings.push_back({object, "new blocks are not zeroed: a volume may show what was removed before",
                         "lvchange --zero y " + object});
-  }
-  const std::string trouble = pool.active ? lvm_transaction_trouble(tools, pool) : std::string{};
-  if (!trouble.empty()) {
-    findings.push_back(
-        {object, trouble, "change nothing; save the metadata, and see lvmthin(7), 'Metadata check and repair'"});
   }
   return findings;
 }

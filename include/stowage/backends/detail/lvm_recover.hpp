@@ -95,11 +95,11 @@ Result<std::vector<Recovered>> lvm_recover(const LvmTools<Runner>& tools) {
 /// Unfinished verbs, snapshots that are nobody's or anybody's, and what is wrong with the pool.
 template <CommandRunner Runner>
 Result<std::vector<Finding>> lvm_check(const LvmTools<Runner>& tools) {
-  const auto pool = lvm_find_pool(tools);
+  const auto pool = lvm_look_at_pool(tools);
   if (!pool) return fail(pool.error());
-  const LvmView& view = pool->view;
-  std::vector<Finding> findings = lvm_check_pool(tools, lvm_thin_pool(view.report(), *pool->lv));
-  for (Finding& finding : lvm_check_metadata(tools, *pool->lv)) findings.push_back(std::move(finding));
+  const LvmView& view = pool->found.view;
+  std::vector<Finding> findings = lvm_check_pool(pool->thin);
+  for (Finding& finding : lvm_check_metadata(tools, *pool->found.lv)) findings.push_back(std::move(finding));
   for (const LvmIntent& intent : lvm_intents(view)) {
     findings.push_back({intent.volume, "unfinished: " + intent.verb, "if nobody is at it, recover finishes it"});
   }

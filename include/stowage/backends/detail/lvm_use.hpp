@@ -104,11 +104,30 @@ std::vector<std::string> lvm_users(const LvmTools<Runner>& tools, const std::vec
   return device_users({}, devices);
 }
 
+/// The kernel has a device for the volume. Costs no process.
+template <CommandRunner Runner>
+bool lvm_has_device(const LvmTools<Runner>& tools, const std::string& name) {
+  const std::string mapped = lvm_mapper_name(tools.vg(), name);
+  const auto device = lvm_device_number("/dev/mapper/" + mapped);
+  return device && attribute("/sys/dev/block/" + number_text(*device) + "/dm/name") == mapped;
+}
+
+/// And looks whether they are gone. Errors: in_use (and who has one open); command_failed (LVM says that it is done,
+/// and it is not).
 template <CommandRunner Runner>
 Result<void> lvm_deactivate(const LvmTools<Runner>& tools, const std::vector<std::string>& names) {
   if (names.empty()) return {};
-  auto done = tools.change("lvchange", lvm_with(tools, {"-an"}, names), "deactivating '" + names.front() + "'");
-  if (done || done.error().code() != Errc::in_use) return done;
+  const std::string doing = "deactivating '" + names.front() + "'";
+  auto done = tools.change("lvchange", lvm_with(tools, {"-an"}, names), doing);
+  if (done) {
+    const auto left =
+        std::find_if(names.begin(), names.end(), [&](const auto& name) { return lvm_has_device(tools, name); });
+    if (left == names.end()) return done;
+    done = fail(Errc::command_failed,
+                doing + ": lvchange found nothing wrong, but '" + tools.spec(*left) + "' is still active");
+  } else if (done.error().code() != Errc::in_use) {
+    return done;
+  }
   const std::vector<std::string> users = lvm_users(tools, names);
   if (users.empty()) return done;
   return fail(Errc::in_use, "'" + tools.spec(names.front()) + "' is " + in_use_by(users), done.error().native());
