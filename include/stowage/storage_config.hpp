@@ -73,7 +73,7 @@ inline const CommonConfig& common(const AnyConfig& config) noexcept {
 /// How full a thin pool may become, in percent of it: what would pass a limit is refused with `no_space`. Zero is no
 /// limit, the default.
 struct ThinLimits {
-  unsigned data = 0;         ///< of the pool's data that is written
+  unsigned data = 0;         ///< of the pool's data that is written; an import counts as written to its end
   unsigned metadata = 0;     ///< of its metadata
   unsigned provisioned = 0;  ///< of its size that volumes and snapshots may grow to: 100 is no overcommitment
 };

@@ -577,6 +577,14 @@ TEST_CASE("limits are off by default, and refuse with numbers") {
   Bed bed{plain};
   bed.options.limits = {.data = 51, .metadata = 11, .provisioned = 300};
   must(bed.storage().create({.vmid = VmId{7}, .size = 1_MiB, .name = volume_name("vm-7-new")}));
+  // What is imported will be written.
+  bed.options.limits = {.data = 60};
+  CreateSpec import{.vmid = VmId{7}, .size = 256_MiB, .name = volume_name("vm-7-new")};
+  must(bed.storage().create(import));
+  CHECK(contains(refusal_of(bed.storage().begin_import(import), Errc::no_space).message(),
+                 "75 % (768M of 1G), the limit is 60 %"));
+  import.size = 64_MiB;
+  must(bed.storage().begin_import(import));
   bed.says(lvs_pool({{"lv_attr", "twi---tz--"}, {"data_percent", ""}, {"metadata_percent", ""}}));
   refused(bed.storage().create({.vmid = VmId{7}, .size = 1_MiB, .name = volume_name("vm-7-new")}), Errc::unavailable);
 }

@@ -82,6 +82,8 @@ TEST_CASE("limits keep a pool from being filled by what is new") {
   CHECK(says(refusal_of(careful.create({.vmid = guest, .size = 4_MiB}), Errc::no_space), "the limit is 50 %"));
   refused(careful.clone(volume, s1, {.vmid = guest}), Errc::no_space);
   refused(careful.rollback(volume, s1), Errc::no_space);
+  lab.options.limits.data = 90;
+  refused(lab.storage().begin_import({.vmid = guest, .size = 32_MiB}), Errc::no_space);  // 32 of 64 are written
   lab.options.limits = {.data = 90, .metadata = 90, .provisioned = 100};
   refused(lab.storage().create({.vmid = guest, .size = 4_MiB}), Errc::no_space);
   CHECK(must(storage.list()).size() == 1);

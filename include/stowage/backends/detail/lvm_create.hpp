@@ -71,10 +71,11 @@ template <CommandRunner Runner>
 Result<void> lvm_create(const LvmTools<Runner>& tools, const VolumeName& volume, Bytes size,
                         std::string_view intent = {}) {
   if (auto good = lvm_check_length(volume.str()); !good) return good;
-  if (auto room = lvm_admit(tools, size); !room) return room;
+  const bool is_import = !intent.empty();
+  if (auto room = lvm_admit(tools, size, is_import ? size : Bytes{}); !room) return room;
   std::vector<std::string> kind{"-Wn", "-V", std::to_string(round_up(size, 512_B).count) + "b", "--thinpool",
                                 tools.pool()};
-  if (!intent.empty()) kind.insert(kind.begin(), {"--addtag", lvm_tag(lvm_intent_tag, intent)});
+  if (is_import) kind.insert(kind.begin(), {"--addtag", lvm_tag(lvm_intent_tag, intent)});
   return lvm_new_volume(tools, volume.str(), kind, "creating '" + tools.spec(volume.str()) + "'");
 }
 

@@ -168,10 +168,11 @@ inline bool lvm_limited(const ThinLimits& limits) noexcept {
   return limits.data != 0 || limits.metadata != 0 || limits.provisioned != 0;
 }
 
-/// The pool may take a volume or snapshot of `more` bytes. Costs no process when no limit is set.
-/// Errors: no_space; unavailable, when the pool is inactive, so that nobody knows.
+/// The pool may take a volume or snapshot of `more` bytes, `filled` of which are written to it at once, as far as
+/// anybody knows. Costs no process when no limit is set. Errors: no_space; unavailable, when the pool is inactive, so
+/// that nobody knows.
 template <CommandRunner Runner>
-Result<void> lvm_admit(const LvmTools<Runner>& tools, Bytes more) {
+Result<void> lvm_admit(const LvmTools<Runner>& tools, Bytes more, Bytes filled = Bytes{}) {
   const ThinLimits& limits = tools.options().limits;
   if (!lvm_limited(limits)) return {};
   const auto pool = lvm_own_pool(tools);
@@ -181,7 +182,7 @@ Result<void> lvm_admit(const LvmTools<Runner>& tools, Bytes more) {
         Error{Errc::unavailable, "the thin pool '" + pool->name + "' is inactive, so nobody knows how full it is"}
             .advise("activate the storage"));
   }
-  if (auto good = lvm_below("the pool's data", *pool->used, pool->size, limits.data); !good) return good;
+  if (auto good = lvm_below("the pool's data", *pool->used + filled, pool->size, limits.data); !good) return good;
   if (auto good = lvm_below("the pool's metadata", *pool->metadata_used, pool->metadata_size, limits.metadata); !good) {
     return good;
   }
