@@ -183,6 +183,7 @@ TEST_CASE("OpenIscsi: a LUN under multipath grows and goes, and its multipath de
     auto device = must(san->open_volume(disk, Access::read_write));
     CHECK(stowage::detail::link_name("/sys/dev/block/" + stowage::detail::number_text(device.number())) + "\n" == map);
     CHECK(device.size() == 64_MiB);
+    CHECK(must(device.extents()) == std::vector<Extent>{{Bytes{}, 64_MiB, true}});
     must(device.write_at(60_MiB, pattern(1, 4096)));
     // It grows under whoever has it open.
     target.command("grow", "1 128");
