@@ -54,7 +54,8 @@ TEST_CASE("an image is copied to a LUN, and the LUN to another image") {
     SECTION("by queues, over two sessions") {
       auto from = must(source.queue(8));
       auto to = must(device.queue(8, 2));
-      must(copy_queues(from, to, must(source.extents()), {.queue_depth = 8, .chunk = 256_KiB, .verify = true}));
+      const CopyOptions options{.queue_depth = 8, .chunk = 256_KiB, .verify = true};
+      CHECK(must(copy_queues(from, to, must(source.extents()), options)).size == 24_MiB);
     }
     must(device.close());
   }

@@ -4,7 +4,10 @@
 
 #include <stowage/backends/lvm_thin.hpp>
 #include <stowage/storage.hpp>
+#include <stowage/testing/memory_backend.hpp>
+#include <stowage/transfer/new_volume.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <future>
 #include <string>
@@ -29,6 +32,8 @@ Result<void> write_all(Storage<LvmThin>& storage, const VolumeName& volume) {
   }
   return device->close();
 }
+
+Storage<MemoryBackend> in_memory() { return {must(StorageId::parse("memory")), MemoryBackend{}}; }
 
 /// For how many seconds the kernel lets writers wait for room, as long as this lives.
 class Patience {
@@ -146,6 +151,14 @@ TEST_CASE("a disk that fails: reads and writes are errors with the errno, and th
           const Error writing = refusal_of(device.write_at(Bytes{0}, buffer), Errc::backend_failed);
           CHECK(writing.native() == native_errno(EIO));
         }) < 10s);
+  // A copy that meets it ends, and leaves nothing.
+  auto memory = in_memory();
+  CHECK(elapsed([&] {
+          auto source = must(storage.open_volume(volume, Access::read_only));
+          const Error copying = refusal_of(full_clone(source, memory, {.vmid = guest}), Errc::backend_failed);
+          CHECK(copying.native() == native_errno(EIO));
+        }) < 10s);
+  CHECK(must(memory.list()).empty());
   disk.restore();
   must(device.read_at(Bytes{0}, buffer));
   must(device.close());
@@ -165,6 +178,16 @@ TEST_CASE("a disk that cannot be written: writes and flushes fail, and what is t
             CHECK(error.native() == native_errno(EIO));
           }) < 10s);
   }
+  // a copy onto it leaves no volume that looks good
+  auto memory = in_memory();
+  auto source = must(memory.open_volume(must(memory.create({.vmid = guest, .size = 4_MiB})), Access::read_write));
+  must(source.write_at(Bytes{0}, pattern(3, 4 << 20)));
+  CHECK(elapsed([&] {
+          const Error error = refusal_of(full_clone(source, storage, {.vmid = guest}), Errc::backend_failed);
+          CHECK(error.native() == native_errno(EIO));
+        }) < 30s);
+  const std::vector<VolumeInfo> left = must(storage.list());
+  CHECK(std::all_of(left.begin(), left.end(), [&](const auto& i) { return i.name == volume || i.incomplete(); }));
   // what cannot be flushed is not kept silent
   CHECK(elapsed([&] { refused(device.close(), Errc::backend_failed); }) < 10s);
   CHECK(content(must(storage.open_volume(volume, Access::read_only))) == 1);
