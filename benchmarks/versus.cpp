@@ -125,7 +125,7 @@ void load_queue(Queue& queue, const Load& load) {
   });
 }
 
-Storage<Rbd> open_rbd(const char* conf) {
+[[maybe_unused]] Storage<Rbd> open_rbd(const char* conf) {
   return bench::must(Storage<Rbd>::open(*StorageId::parse("bench"), RbdConfig{}, {.ceph_conf = conf}), "opening");
 }
 
@@ -149,7 +149,7 @@ void load_device(Device device, const Load& load) {
 // ---- bare librbd: one thread that submits and reaps, woken by the image's eventfd
 // -------------------------------------
 
-void load_bare_rbd(const char* conf, const char* name, const Load& load) {
+[[maybe_unused]] void load_bare_rbd(const char* conf, const char* name, const Load& load) {
   rados_t cluster{};
   rados_ioctx_t pool{};
   rbd_image_t image{};
