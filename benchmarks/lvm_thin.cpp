@@ -44,7 +44,6 @@ std::string report_of(int volumes) {
                                          "",
                                          "",
                                          "",
-                                         "zero",
                                          "",
                                          "",
                                          "",
@@ -66,7 +65,8 @@ int parsing() {
         best, bench::seconds([&] { volumes = bench::must(detail::parse_lvm_report(text), "parsing").volumes.size(); }));
     if (volumes != 10'000) bench::die("the report was not understood");
   }
-  std::printf("parsing what lvs says of 10000 volumes: %.2f ms, goal <= 10 ms, %s\n", best * 1e3,
+  bench::print_header();
+  std::printf("| parse what lvs says of 10000 volumes | | %.3f ms | | | <= 10 ms | %s |\n", best * 1e3,
               best <= 0.010 ? "yes" : "NO");
   return 0;
 }
