@@ -42,7 +42,6 @@ class Server {
   }
 
   const std::string& folder() const { return folder_; }
-  bool is_shared() const { return script_.empty(); }
   /// A line of the env file. One that is not there is an exception, and so a failure.
   const std::string& operator[](const std::string& name) const { return facts_.at(name); }
 

@@ -91,7 +91,6 @@ class RbdLab {
   RbdLab(const RbdLab&) = delete;
   RbdLab& operator=(const RbdLab&) = delete;
   ~RbdLab() {
-    if (!server_.is_shared()) return;  // it goes too, and may be broken
     sweep();
     if (own_name_space_) quietly("rbd namespace remove " + config.pool + "/" + config.name_space);
   }
