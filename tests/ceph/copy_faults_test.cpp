@@ -55,7 +55,7 @@ Data content(Storage<Rbd>& storage, const VolumeName& volume) {
 
 /// A volume with data at its begin, and in places behind.
 VolumeName filled(Storage<Rbd>& storage, Bytes size, Bytes full, std::uint64_t seed) {
-  const VolumeName volume = must(storage.create({.vmid = guest, .size = size}));
+  VolumeName volume = must(storage.create({.vmid = guest, .size = size}));
   auto device = must(storage.open_volume(volume, Access::read_write));
   must(device.write_at(0_B, pattern(seed, static_cast<std::size_t>(full.count))));
   must(device.write_at(size - 64_KiB, pattern(seed + 1, 64 << 10)));

@@ -134,13 +134,14 @@ inline Result<void> check_named_by_link(const OpenIscsiHost& host, const KernelL
                     .advise("list the storage"));
   }
   const std::vector<ByIdLink> links = read_by_id(host);
-  for (const std::string& device : lun.devices()) {
-    if (!named_after_another(links, device, lun.paths.front().disk.serials)) continue;
-    return fail(Error{Errc::identity_changed, "LUN " + lun.address + " on " + device + " is scsi-" + lun.wwid() +
-                                                  " now, and " + link + " is of the one before"}
-                    .advise("list the storage: the target gave the LUN number to something else"));
-  }
-  return {};
+  const std::vector<std::string> devices = lun.devices();
+  const auto stale = std::find_if(devices.begin(), devices.end(), [&](const std::string& device) {
+    return named_after_another(links, device, lun.paths.front().disk.serials);
+  });
+  if (stale == devices.end()) return {};
+  return fail(Error{Errc::identity_changed, "LUN " + lun.address + " on " + *stale + " is scsi-" + lun.wwid() +
+                                                " now, and " + link + " is of the one before"}
+                  .advise("list the storage: the target gave the LUN number to something else"));
 }
 
 /// All paths lead to one LUN, and it is the one that `name` tells: by the serial number in it, else by its link.
