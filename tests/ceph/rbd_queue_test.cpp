@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "support/allocations.hpp"
+#include "support/locks.hpp"
 #include "support/queue_laws.hpp"
 #include "support/queue_model.hpp"
 #include "support/rbd_lab.hpp"
@@ -172,7 +173,7 @@ TEST_CASE("an image that became smaller fails the reads beyond its end") {
   CHECK(perform(queue_of_old_size, read_request(3_MiB, {&whole, 1})) == 1 << 20);
 }
 
-TEST_CASE("a request allocates what librbd allocates, and nothing of ours") {
+TEST_CASE("a request allocates and locks what librbd does, and nothing of ours") {
   RbdLab lab;
   auto storage = lab.storage();
   const VolumeName volume = must(storage.create({.vmid = guest, .size = 8_MiB}));
@@ -204,7 +205,9 @@ TEST_CASE("a request allocates what librbd allocates, and nothing of ours") {
   };
   static_cast<void>(through_us());
   static_cast<void>(bare());
+  const std::uint64_t locked = testing::locks();
   const std::uint64_t ours = through_us();
+  CHECK(testing::locks() == locked);
   const std::uint64_t theirs = bare();
   CHECK(theirs > 0);  // it does count
   // librbd's own pools now and then take another piece; one of ours per request would be 200 more.

@@ -26,6 +26,7 @@
 #include <vector>
 
 #include "support/allocations.hpp"
+#include "support/locks.hpp"
 #include "support/queue_laws.hpp"
 #include "support/queue_model.hpp"
 
@@ -269,7 +270,7 @@ TEST_CASE("requests outlive the thread that submitted them", "[queue]") {
   }
 }
 
-TEST_CASE("a request to a file allocates nothing", "[queue]") {
+TEST_CASE("a request to a file allocates nothing, and locks nothing where io_uring makes the calls", "[queue]") {
   const ScratchFile file{8_MiB};
   for (const UringOptions options : {ring, threads}) {
     auto queue = file.queue(8, options);
@@ -279,6 +280,7 @@ TEST_CASE("a request to a file allocates nothing", "[queue]") {
       buffers.push_back({memory.iov(i << 14U, 4096), memory.iov((i << 14U) + 8192, 4096)});
     std::array<IoCompletion, 8> out;
     const std::uint64_t before = testing::allocations();
+    const std::uint64_t locked = testing::locks();
     unsigned good = 0;
     for (std::size_t i = 0; i < 500; ++i) {
       const Bytes at{i << 13U};
@@ -291,8 +293,10 @@ TEST_CASE("a request to a file allocates nothing", "[queue]") {
     }
     while (queue.in_flight() > 0) good += wait(queue, out, 60s).has_value() ? 0U : 1000U;
     const std::uint64_t after = testing::allocations();
+    const std::uint64_t locks = testing::locks() - locked;
     CHECK(good == 500);
     CHECK(after == before);
+    CHECK(locks == (queue.uses_io_uring() ? 0 : 500));
   }
   const std::uint64_t before = testing::allocations();
   ::operator delete(::operator new(1));

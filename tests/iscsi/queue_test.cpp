@@ -7,6 +7,7 @@
 #include "iscsi/proxy.hpp"
 #include "iscsi/san.hpp"
 #include "support/allocations.hpp"
+#include "support/locks.hpp"
 #include "support/queue_laws.hpp"
 
 using namespace stowage;
@@ -354,7 +355,7 @@ TEST_CASE("a reservation of somebody else is an error of its own") {
   CHECK(perform(queue, write_request(Bytes{}, {&one, 1})) == 4096);
 }
 
-TEST_CASE("a request to a LUN allocates what libiscsi allocates, and nothing of ours") {
+TEST_CASE("a request to a LUN allocates what libiscsi allocates, and nothing of ours, and locks nothing") {
   const Server server = Server::shared("iscsi");
   constexpr std::uint64_t rounds = 500;
   const PageBuffer memory{1U << 16U};
@@ -380,10 +381,12 @@ TEST_CASE("a request to a LUN allocates what libiscsi allocates, and nothing of 
       while (queue.submit(request) == Submitted::queue_full) good = good && wait(queue, done, 10s).has_value();
     });
   };
+  const std::uint64_t locked = testing::locks();
   const std::uint64_t reads = through_queue(IoOp::read);
   const std::uint64_t writes = through_queue(IoOp::write);
   while (queue.in_flight() > 0) good = good && wait(queue, done, 10s).has_value();
   REQUIRE(good);
+  CHECK(testing::locks() == locked);
 
   const detail::IscsiConnector connector{*StorageId::parse("san"), san_config(server["PORTAL"], server["IQN1"]),
                                          OpenOptions{.priv = "/nonexistent"}};
