@@ -617,9 +617,11 @@ TEST_CASE("the pool's troubles are in its status") {
   CHECK_FALSE(must(dirty.storage().backend().pool()).zeroes);
   REQUIRE(must(dirty.storage().check()).size() == 1);
   CHECK(contains(must(dirty.storage().check())[0].problem, "not zeroed"));
-  const auto unzeroed = [](Bed& of) { return detail::lvm_unzeroed_block(must(detail::lvm_view(of.tools()))); };
-  CHECK(unzeroed(dirty) == 256_KiB);
-  CHECK(unzeroed(bed) == Bytes{});
+  const auto chunk = [](Bed& of, bool zeroed) { return detail::lvm_chunk(must(detail::lvm_view(of.tools())), zeroed); };
+  CHECK(chunk(dirty, false) == 256_KiB);
+  CHECK(chunk(dirty, true) == Bytes{});
+  CHECK(chunk(bed, false) == Bytes{});
+  CHECK(chunk(bed, true) == must(bed.storage().backend().pool()).chunk);
   Bed inactive{lvs_pool({{"lv_attr", "twi---tz--"}, {"seg_monitor", ""}, {"lv_when_full", ""}})};
   CHECK_FALSE(must(inactive.storage().status()).queues);
   CHECK_FALSE(must(inactive.storage().status()).monitored);

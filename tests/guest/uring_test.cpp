@@ -9,6 +9,7 @@
 #include <stowage/storage.hpp>
 
 #include <sys/stat.h>
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -137,7 +138,7 @@ TEST_CASE("a storm of requests leaves on a block device what the model says") {
   }
 }
 
-TEST_CASE("a discard reaches what lies below the block device, and zeros do not unmap it") {
+TEST_CASE("a discard reaches what lies below the block device, and zeros give its space back too") {
   const Loop loop;
   auto device = open(loop.path());
   auto queue = must(device.queue(4));
@@ -146,7 +147,9 @@ TEST_CASE("a discard reaches what lies below the block device, and zeros do not 
   REQUIRE(perform(queue, write_request(0_B, {&whole, 1})) == 8 << 20);
   CHECK(loop.allocated() == 8_MiB);
   CHECK(perform(queue, range_request(IoOp::write_zeroes, 0_B, 4_MiB)) == 4 << 20);
-  CHECK(loop.allocated() == 8_MiB);
+  CHECK(loop.allocated() == 4_MiB);
+  must(device.write_zeroes(4_MiB, 1_MiB));
+  CHECK(loop.allocated() == 3_MiB);
   CHECK(perform(queue, range_request(IoOp::discard, 0_B, 8_MiB)) == 8 << 20);
   CHECK(loop.allocated() == 0_B);
 }
@@ -309,4 +312,52 @@ TEST_CASE("discards give the space of a thin volume back, and a full pool is ENO
   CHECK(perform(queue, write_request(0_B, {&whole, 1})) == 8 << 20);
   CHECK(perform(queue, write_request(8_MiB, {&whole, 1})) == 8 << 20);
   CHECK(perform(queue, write_request(16_MiB, {&whole, 1})) == -ENOSPC);
+}
+
+TEST_CASE("zeros give whole chunks of a thin volume back, and what lies beside them stays") {
+  for (const bool ignored : {false, true}) {
+    const LvmLab lab{"-L 16M --poolmetadatasize 4M --chunksize 64k --discards " +
+                     std::string{ignored ? "ignore" : "passdown"}};
+    auto storage = lab.storage();
+    const VolumeName volume = must(storage.create({.vmid = testing::guest, .size = 8_MiB}));
+    auto device = must(storage.open_volume(volume, Access::read_write));
+    auto queue = must(device.queue(4));
+    const PageBuffer data{8U << 20U, std::byte{1}};
+    const PageBuffer seen{8U << 20U};
+    const ::iovec whole = data.iov();
+    const ::iovec all = seen.iov();
+    for (const bool queued : {true, false}) {
+      REQUIRE(perform(queue, write_request(0_B, {&whole, 1})) == 8 << 20);
+      if (queued) {
+        CHECK(perform(queue, range_request(IoOp::write_zeroes, 4_KiB, 4_MiB)) == 4 << 20);
+      } else {
+        must(device.write_zeroes(4_KiB, 4_MiB));
+      }
+      CHECK(perform(queue, flush_request()) == 0);                              // until then the pool tells what it had
+      CHECK(lab.lvs("pool", "data_percent") == (ignored ? "50.00" : "25.39"));  // of 128 chunks 63 have gone
+      REQUIRE(perform(queue, read_request(0_B, {&all, 1})) == 8 << 20);
+      std::vector<std::byte> expected(8U << 20U, std::byte{1});
+      std::fill_n(expected.begin() + 4096, 4 << 20, std::byte{0});
+      CHECK(std::equal(expected.begin(), expected.end(), seen.data()));
+    }
+  }
+}
+
+TEST_CASE("zeros on a volume with an external origin are zeros, and not what the origin has") {
+  const LvmLab lab{"-L 16M --poolmetadatasize 4M --chunksize 64k"};
+  sh("lvcreate -qq -y -kn -Zn -Wn -n outside -L 8M " + lab.vg());
+  sh("tr '\\0' x < /dev/zero | dd of=" + lab.device("outside") +
+     " bs=1M count=8 oflag=direct status=none iflag=fullblock");
+  sh("lvchange -qq -an -pr " + lab.spec("outside"));
+  sh("lvcreate -qq -y -s --thinpool " + lab.spec("pool") + " -n vm-990000101-disk-9 " + lab.spec("outside"));
+  auto storage = lab.storage();
+  auto device = must(storage.open_volume(testing::volume_name("vm-990000101-disk-9"), Access::read_write));
+  auto queue = must(device.queue(4));
+  CHECK(perform(queue, range_request(IoOp::write_zeroes, 0_B, 1_MiB)) == 1 << 20);
+  must(device.write_zeroes(1_MiB, 1_MiB));
+  std::vector<std::byte> seen(3U << 20U);
+  must(device.read_at(0_B, seen));
+  std::vector<std::byte> expected(3U << 20U, std::byte{'x'});
+  std::fill_n(expected.begin(), 2 << 20, std::byte{0});
+  CHECK((seen == expected));
 }

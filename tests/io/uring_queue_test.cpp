@@ -420,12 +420,12 @@ TEST_CASE("a request that the kernel does piece by piece is done as a whole", "[
 TEST_CASE("a range is zeroed and discarded in the best way that there is", "[queue]") {
   using What = UringCall::What;
   UringOp op;
-  SECTION("zeros in a file: as a range, as a hole, by writing") {
+  SECTION("zeros: as a hole, as a range, by writing") {
     op.begin(range_request(IoOp::write_zeroes, 4_KiB, 100_KiB), 100U << 10U, false);
     CHECK(op.call().what == What::allocate);
-    CHECK((op.call().mode & FALLOC_FL_ZERO_RANGE) != 0);
-    CHECK_FALSE(op.advance(-EOPNOTSUPP));
     CHECK((op.call().mode & FALLOC_FL_PUNCH_HOLE) != 0);
+    CHECK_FALSE(op.advance(-EOPNOTSUPP));
+    CHECK((op.call().mode & FALLOC_FL_ZERO_RANGE) != 0);
     CHECK_FALSE(op.advance(-EOPNOTSUPP));
     CHECK(op.call().what == What::write);
     CHECK(op.call().offset == 4096);
@@ -436,13 +436,38 @@ TEST_CASE("a range is zeroed and discarded in the best way that there is", "[que
     CHECK(op.advance(36 << 10));
     CHECK(op.completion().result == 100 << 10);
   }
-  SECTION("zeros on a block device: never as a hole") {
-    op.begin(range_request(IoOp::write_zeroes, 0_B, 4_KiB), 4096, true);
-    CHECK((op.call().mode & FALLOC_FL_ZERO_RANGE) != 0);
-    CHECK_FALSE(op.needs_thread());
+  SECTION("zeros on a thin volume: whole chunks are discarded, and the ends are holes, ranges or written") {
+    constexpr std::uint64_t chunk = 64U << 10U;
+    op.begin(range_request(IoOp::write_zeroes, 4_KiB, 192_KiB), 3 * chunk, true, chunk);
+    CHECK(op.needs_thread());
+    const auto next = [&](What what, std::uint64_t offset, std::uint64_t length) {
+      CHECK(op.call().what == what);
+      CHECK(op.call().offset == offset);
+      CHECK(op.call().length == length);
+    };
+    next(What::allocate, 4096, chunk - 4096);
     CHECK_FALSE(op.advance(-EOPNOTSUPP));
-    CHECK(op.call().what == What::write);
-    CHECK(op.advance(4096));
+    next(What::allocate, 4096, chunk - 4096);
+    CHECK_FALSE(op.advance(0));
+    next(What::discard, chunk, 2 * chunk);
+    SECTION("done") {
+      CHECK_FALSE(op.advance(0));
+      next(What::allocate, 3 * chunk, 4096);
+      CHECK(op.advance(0));
+    }
+    SECTION("not by this pool") {
+      CHECK_FALSE(op.advance(-EOPNOTSUPP));
+      next(What::allocate, chunk, 2 * chunk + 4096);
+      CHECK(op.advance(0));
+    }
+    CHECK(op.completion().result == 3 * chunk);
+  }
+  SECTION("zeros of no whole chunk are not discarded") {
+    op.begin(range_request(IoOp::write_zeroes, 4_KiB, 64_KiB), 64U << 10U, true, 64U << 10U);
+    CHECK_FALSE(op.needs_thread());
+    CHECK(op.call().what == What::allocate);
+    CHECK(op.call().length == 64U << 10U);
+    CHECK(op.advance(0));
   }
   SECTION("a discard that nobody can do is done") {
     for (const bool on_block_device : {false, true}) {

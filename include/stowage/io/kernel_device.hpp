@@ -21,6 +21,8 @@
 #include <stowage/io/device.hpp>
 #include <stowage/io/extents.hpp>
 #include <stowage/io/kernel_error.hpp>
+#include <stowage/io/queue.hpp>
+#include <stowage/io/uring_call.hpp>
 #include <stowage/io/uring_queue.hpp>
 #include <stowage/volume.hpp>
 #include <string>
@@ -88,7 +90,7 @@ class KernelDevice {
     if (!fd_) return closed();
     Fd own{::fcntl(fd_.get(), F_DUPFD_CLOEXEC, 0)};
     if (!own) return fail(detail::kernel_error(errno, "a queue for '" + name_ + "'"));
-    return UringQueue::over(std::move(own), depth);
+    return UringQueue::over(std::move(own), depth, {.zero_chunk = zero_chunk_});
   }
 
   /// Looks whether the device has grown, and says its size.
@@ -116,8 +118,15 @@ class KernelDevice {
   }
 
   /// A device that cannot discard keeps the range, which is no error.
-  Result<void> discard(Bytes at, Bytes length) { return each_range(BLKDISCARD, at, length, "discarding"); }
-  Result<void> write_zeroes(Bytes at, Bytes length) { return each_range(BLKZEROOUT, at, length, "writing zeroes"); }
+  Result<void> discard(Bytes at, Bytes length) { return in_range(IoOp::discard, at, length, "discarding"); }
+  /// Gives the space back, where what lies there reads as zeros afterwards.
+  Result<void> write_zeroes(Bytes at, Bytes length) {
+    return in_range(IoOp::write_zeroes, at, length, "writing zeroes");
+  }
+
+  /// What is discarded in whole chunks of that size, at most 1 GiB, reads as zeros: here and on queues made from now
+  /// on, zeros are written by discarding. The kernel does not tell that of any device; who knows what it is, does.
+  void discards_to_zeros(Bytes chunk) noexcept { zero_chunk_ = chunk; }
 
   Result<void> flush() {
     if (!fd_) return closed();
@@ -144,7 +153,6 @@ class KernelDevice {
   };
   static constexpr std::size_t bounce_size = std::size_t{1} << 20U;
   static constexpr std::size_t direct_size = std::size_t{64} << 20U;
-  static constexpr std::uint64_t range_size = std::uint64_t{1} << 30U;
 
   KernelDevice(Fd fd, std::string name, bool writable) noexcept
       : fd_{std::move(fd)}, name_{std::move(name)}, writable_{writable} {}
@@ -202,18 +210,14 @@ class KernelDevice {
     return {};
   }
 
-  Result<void> each_range(unsigned long request, Bytes at, Bytes length, const char* doing) {
-    if (auto good = check_writable(at, length.count); !good) return good;
-    for (std::uint64_t done = 0; done < length.count;) {
-      std::uint64_t range[2] = {at.count + done, std::min(length.count - done, range_size)};
-      if (::ioctl(fd_.get(), request, range) != 0) {
-        if (errno == EINTR) continue;
-        if (errno == EOPNOTSUPP && request == BLKDISCARD) return {};
-        return fail(error(errno, doing, Bytes{range[0]}));
-      }
-      done += range[1];
+  Result<void> in_range(IoOp op, Bytes at, Bytes length, const char* doing) {
+    if (auto good = check_writable(at, length.count); !good || length == Bytes{}) return good;
+    detail::UringOp change;
+    change.begin({.op = op, .offset = at, .length = length}, length.count, true, zero_chunk_.count);
+    while (!change.advance(change.call().perform(fd_.get()))) {
     }
-    return {};
+    const std::int64_t result = change.completion().result;
+    return result < 0 ? fail(error(static_cast<int>(-result), doing, at)) : Result<void>{};
   }
 
   Fd fd_;
@@ -221,6 +225,7 @@ class KernelDevice {
   std::string name_;
   Bytes size_{};
   Bytes block_size_{512};
+  Bytes zero_chunk_{};
   ::dev_t number_ = 0;
   bool writable_ = false;
 };

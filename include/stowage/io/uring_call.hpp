@@ -64,7 +64,9 @@ class UringOp {
  public:
   UringOp* next = nullptr;  ///< for whoever holds it
 
-  void begin(const IoRequest& request, std::uint64_t length, bool on_block_device) noexcept {
+  /// `zero_chunk`: see `UringOptions`.
+  void begin(const IoRequest& request, std::uint64_t length, bool on_block_device,
+             std::uint64_t zero_chunk = 0) noexcept {
     token_ = request.token;
     op_ = request.op;
     buffers_ = op_ == IoOp::read || op_ == IoOp::write ? request.buffers : std::span<const ::iovec>{};
@@ -73,8 +75,10 @@ class UringOp {
     offset_ = request.offset.count;
     left_ = length;
     result_ = static_cast<std::int64_t>(length);
-    way_ = op_ == IoOp::write_zeroes ? Way::zero_range : on_block_device ? Way::ioctl : Way::punch_hole;
-    may_punch_zeros_ = !on_block_device;
+    const bool has_chunk = zero_chunk != 0 && left_ >= zero_chunk + (zero_chunk - offset_ % zero_chunk) % zero_chunk;
+    chunk_ = op_ == IoOp::write_zeroes && has_chunk ? zero_chunk : 0;
+    way_ = op_ == IoOp::discard && on_block_device ? Way::discard : Way::punch_hole;
+    choose_way();
   }
 
   /// The next call. Pre: the request is not done.
@@ -89,9 +93,9 @@ class UringOp {
     }
     UringCall call{.what = What::allocate, .offset = offset_, .length = range_length()};
     switch (way_) {
-      case Way::zero_range: call.mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE; break;
+      case Way::discard: call.what = What::discard; break;
       case Way::punch_hole: call.mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; break;
-      case Way::ioctl: call.what = What::discard; break;
+      case Way::zero_range: call.mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE; break;
       case Way::write:
         call.what = What::write;
         call.memory = uring_zeros.data();
@@ -115,17 +119,20 @@ class UringOp {
     offset_ += done;
     left_ -= done;
     skip(done);
+    choose_way();
     return left_ == 0;
   }
 
   [[nodiscard]] IoCompletion completion() const noexcept { return {token_, result_}; }
 
-  /// io_uring of a 6.1 kernel has no ioctl for it, and fallocate on a thin volume says EOPNOTSUPP.
-  [[nodiscard]] bool needs_thread() const noexcept { return op_ == IoOp::discard && way_ == Way::ioctl; }
+  /// It has a discard in it, now or later: io_uring of a 6.1 kernel has no ioctl for it, and fallocate on a thin volume
+  /// says EOPNOTSUPP.
+  [[nodiscard]] bool needs_thread() const noexcept { return way_ == Way::discard || chunk_ != 0; }
 
  private:
-  /// How a range is discarded or zeroed: each way is tried until one works.
-  enum class Way : std::uint8_t { zero_range, punch_hole, ioctl, write };
+  /// How a range is discarded or zeroed: each way is tried until one works. A hole reads as zeros, of a block device
+  /// too, and gives the space back; where the kernel does not know that of the device, it says EOPNOTSUPP.
+  enum class Way : std::uint8_t { discard, punch_hole, zero_range, write };
 
   // A device is not kept busy for long by one call.
   static constexpr std::uint64_t range_most = std::uint64_t{1} << 30U;
@@ -143,7 +150,16 @@ class UringOp {
   }
 
   [[nodiscard]] std::uint64_t range_length() const noexcept {
-    return std::min<std::uint64_t>(left_, way_ == Way::write ? uring_zeros.size() : range_most);
+    const std::uint64_t most = std::min<std::uint64_t>(left_, way_ == Way::write ? uring_zeros.size() : range_most);
+    if (chunk_ == 0) return most;
+    return way_ == Way::discard ? most / chunk_ * chunk_ : std::min(most, chunk_ - offset_ % chunk_);
+  }
+
+  /// Of zeros, whole chunks are discarded, and only what is left at both ends is written.
+  void choose_way() noexcept {
+    if (chunk_ == 0) return;
+    const bool whole = offset_ % chunk_ == 0 && left_ >= chunk_;
+    if (whole || way_ == Way::discard) way_ = whole ? Way::discard : Way::punch_hole;
   }
 
   /// Goes on in the buffers by so many bytes, and over buffers of no length.
@@ -156,7 +172,8 @@ class UringOp {
   bool other_way() noexcept {
     if (op_ == IoOp::discard) return true;  // who cannot discard keeps the range, which is no error
     if (way_ == Way::write) return finish(-EOPNOTSUPP);
-    way_ = way_ == Way::zero_range && may_punch_zeros_ ? Way::punch_hole : Way::write;
+    if (way_ == Way::discard) chunk_ = 0;
+    way_ = static_cast<Way>(static_cast<int>(way_) + 1);
     return false;
   }
 
@@ -170,10 +187,10 @@ class UringOp {
   std::uint64_t skipped_ = 0;  // of the first buffer
   std::uint64_t offset_ = 0;
   std::uint64_t left_ = 0;
+  std::uint64_t chunk_ = 0;  // of zeros: what is discarded as a whole
   std::int64_t result_ = 0;
   IoOp op_ = IoOp::flush;
   Way way_ = Way::write;
-  bool may_punch_zeros_ = false;
 };
 
 }  // namespace stowage::detail

@@ -28,6 +28,9 @@ namespace stowage {
 
 struct UringOptions {
   bool io_uring = true;  ///< false: threads make the calls, as they do where the kernel refuses io_uring
+  /// Of a block device: what is discarded in whole blocks of that size reads as zeros, and zeros are written so. At
+  /// most 1 GiB; zero: the kernel does not say that of any device, and knows another way, or writes them.
+  Bytes zero_chunk{};
 };
 
 namespace detail {
@@ -49,6 +52,7 @@ class UringEngine {
   }
 
   Result<void> begin(const UringOptions& options) {
+    zero_chunk_ = options.zero_chunk.count;
     has_ring_ = options.io_uring && open_ring();
     constexpr std::size_t most_threads = 16;
     if (!has_ring_) return threads_.grow(std::min(depth(), most_threads));
@@ -60,7 +64,7 @@ class UringEngine {
     if (!length || !suits_direct(request)) return Submitted::invalid;
     UringOp* const op = ops_.take();
     if (op == nullptr) return Submitted::queue_full;
-    op->begin(request, *length, file_.is_block_device);
+    op->begin(request, *length, file_.is_block_device, zero_chunk_);
     if (!has_ring_) {
       threads_.start(op);
       return Submitted::yes;
@@ -238,6 +242,7 @@ class UringEngine {
   }
 
   UringFile file_;
+  std::uint64_t zero_chunk_ = 0;
   Slots<UringOp> ops_;
   // The device should not stand idle while we prepare more. Of 64 requests in flight 4 at a time are a tenth faster
   // than 32, of 16 in flight 2 are as much faster than all at once; one alone goes with the call that waits for it.

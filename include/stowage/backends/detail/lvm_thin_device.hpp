@@ -56,6 +56,8 @@ Result<std::vector<Extent>> lvm_thin_delta(const LvmTools<Runner>& tools, const 
 /// installs it with lvm2, if nobody forbids that), in whole chunks of the pool. What was acknowledged before the call
 /// is in them; of what is written meanwhile, nobody can tell.
 ///
+/// Zeros are written by giving whole chunks back, to a pool that zeroes new ones and takes discards.
+///
 /// Errors of both: unavailable (no such tool); in_use (another program has taken the metadata snapshot of the pool, of
 /// which there is one); conflict (it was released while we read it); timed_out, cancelled; corrupt (what a tool wrote);
 /// identity_changed. `copy` and the exports read a source as a whole that cannot tell.
@@ -69,7 +71,10 @@ class BasicLvmThinDevice : public KernelDevice {
       : KernelDevice{std::move(opened.device)},
         tools_{std::move(tools)},
         volume_{std::move(volume)},
-        unzeroed_block_{opened.unzeroed_block} {}
+        unzeroed_block_{opened.unzeroed_chunk} {
+    const auto place = detail::lvm_map_place(number());
+    if (place && !place->has_external_origin) discards_to_zeros(opened.zeroed_chunk);
+  }
 
   /// The chunk of a pool that does not zero new ones (`lvchange --zero n`), as it was when the volume was opened; else
   /// zero. See `UnzeroedDevice`.

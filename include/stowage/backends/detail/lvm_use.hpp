@@ -182,19 +182,20 @@ Result<KernelDevice> lvm_open(const LvmTools<Runner>& tools, const LvmVolume& lv
 /// An open volume, and what only its pool knows of it.
 struct LvmOpened {
   KernelDevice device;
-  Bytes unzeroed_block{};  ///< see `UnzeroedDevice`
+  Bytes unzeroed_chunk{};  ///< of a pool that gives out chunks as they are
+  Bytes zeroed_chunk{};    ///< of one that zeroes them first
 };
 
-/// The pool's chunk, where it gives out chunks as they are.
-inline Bytes lvm_unzeroed_block(const LvmView& view) {
+/// The pool's chunk, if it zeroes new ones or not; otherwise zero.
+inline Bytes lvm_chunk(const LvmView& view, bool zeroed) {
   const auto pool = view.pool();
-  return pool && !(*pool)->zeroes() ? (*pool)->chunk : Bytes{};
+  return pool && (*pool)->zeroes() == zeroed ? (*pool)->chunk : Bytes{};
 }
 
 template <CommandRunner Runner>
 Result<LvmOpened> lvm_open_found(const LvmTools<Runner>& tools, const LvmFound& found, Access access) {
   return lvm_open(tools, *found.lv, access).map([&](KernelDevice&& device) {
-    return LvmOpened{std::move(device), lvm_unzeroed_block(found.view)};
+    return LvmOpened{std::move(device), lvm_chunk(found.view, false), lvm_chunk(found.view, true)};
   });
 }
 
