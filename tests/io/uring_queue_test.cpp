@@ -462,6 +462,12 @@ TEST_CASE("a range is zeroed and discarded in the best way that there is", "[que
     }
     CHECK(op.completion().result == 3 * chunk);
   }
+  SECTION("chunks larger than one call takes are not discarded") {
+    op.begin(range_request(IoOp::write_zeroes, 0_B, 4_GiB), 4U * (std::uint64_t{1} << 30U), true, 2U << 30U);
+    CHECK_FALSE(op.needs_thread());
+    CHECK(op.call().what == What::allocate);
+    CHECK(op.call().length == 1U << 30U);
+  }
   SECTION("zeros of no whole chunk are not discarded") {
     op.begin(range_request(IoOp::write_zeroes, 4_KiB, 64_KiB), 64U << 10U, true, 64U << 10U);
     CHECK_FALSE(op.needs_thread());

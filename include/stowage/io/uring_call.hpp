@@ -75,7 +75,8 @@ class UringOp {
     offset_ = request.offset.count;
     left_ = length;
     result_ = static_cast<std::int64_t>(length);
-    const bool has_chunk = zero_chunk != 0 && left_ >= zero_chunk + (zero_chunk - offset_ % zero_chunk) % zero_chunk;
+    const bool has_chunk = zero_chunk != 0 && zero_chunk <= range_most &&
+                           left_ >= zero_chunk + (zero_chunk - offset_ % zero_chunk) % zero_chunk;
     chunk_ = op_ == IoOp::write_zeroes && has_chunk ? zero_chunk : 0;
     way_ = op_ == IoOp::discard && on_block_device ? Way::discard : Way::punch_hole;
     choose_way();

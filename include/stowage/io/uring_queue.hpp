@@ -28,8 +28,8 @@ namespace stowage {
 
 struct UringOptions {
   bool io_uring = true;  ///< false: threads make the calls, as they do where the kernel refuses io_uring
-  /// Of a block device: what is discarded in whole blocks of that size reads as zeros, and zeros are written so. At
-  /// most 1 GiB; zero: the kernel does not say that of any device, and knows another way, or writes them.
+  /// Of a block device: what is discarded in whole blocks of that size reads as zeros, and zeros are written so. Of
+  /// zero, or more than 1 GiB, it is not used: the kernel knows another way for the device, or writes them.
   Bytes zero_chunk{};
 };
 
