@@ -131,14 +131,4 @@ inline Result<void> rbd_make_template(const RbdPoolPtr& pool, const VolumeName& 
       });
 }
 
-/// A volume that is being filled says so until it is whole.
-inline Result<void> rbd_mark_import(const RbdPoolPtr& pool, const VolumeName& volume, bool begins) {
-  return rbd_run(pool, "marking the import", {},
-                 [pool, name = volume.str(), begins](RbdProgress& progress) -> Result<void> {
-                   auto image = rbd_edit_beside(*pool, name, progress);
-                   if (!image) return fail(std::move(image.error()));
-                   return begins ? rbd_set_intent(image->get(), {"import", {}}) : rbd_clear_intent(image->get());
-                 });
-}
-
 }  // namespace stowage::detail
