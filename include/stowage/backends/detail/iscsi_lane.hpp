@@ -97,9 +97,9 @@ class IscsiLane {
   void suspect() noexcept { suspicious_ = true; }
 
   /// Lets libiscsi read or write. Commands may come back, all of them if the session is lost.
-  void service(short events, Clock::time_point now) {
+  void service(short events, Clock::time_point now, bool together = false) {
     if (state_ != State::up) return;
-    if (!session_->service(events)) lost(now);
+    if (!session_->service(events, together)) lost(now);
     if (probe_.state == IscsiCommand::State::finished) judge_probe(now);
   }
 

@@ -1,6 +1,8 @@
 #pragma once
 // One connection to a target, from the login to its loss, and the event loop that drives it.
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -89,12 +91,15 @@ class IscsiLink {
   }
 
   /// Lets libiscsi read (POLLIN) until there is no more, and write (POLLOUT) until the socket is full. Never blocks.
-  /// False: the session is lost. Writing may raise SIGPIPE, see `SigpipeBlock`.
-  bool service(short events) {
+  /// `together`: several commands are to be written, which libiscsi does one by one; they go in as few segments as they
+  /// fit into. False: the session is lost. Writing may raise SIGPIPE, see `SigpipeBlock`.
+  bool service(short events, bool together = false) {
     if (!context_) return false;
+    if (together) cork(true);
     const bool good = ::iscsi_service(context_.get(), events) >= 0;
     if (phase_ == Phase::failed) return false;
     if (!good || broken_) return lose(Errc::unavailable, "the connection was lost"), false;
+    if (together) cork(false);
     return true;
   }
 
@@ -215,6 +220,11 @@ class IscsiLink {
       return fail(connecting ? unreachable() : loss().during("login"));
     }
     return {};
+  }
+
+  void cork(bool on) const noexcept {
+    const int value = on ? 1 : 0;
+    static_cast<void>(::setsockopt(::iscsi_get_fd(context_.get()), IPPROTO_TCP, TCP_CORK, &value, sizeof value));
   }
 
   static void connected(::iscsi_context*, int status, void*, void* user) {

@@ -1,6 +1,7 @@
 #pragma once
 // Many requests in flight on a LUN.
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -50,6 +51,9 @@ class IscsiQueue {
   /// Never fails: every request has a result of its own.
   Result<std::size_t> reap(std::span<IoCompletion> out) { return engine_->reap(out); }
   [[nodiscard]] Readiness ready() const noexcept { return engine_->ready(); }
+  /// For `wait`. With many requests in flight on a fast target, up to 70 us longer than until the first of them is
+  /// done.
+  void sleep(std::chrono::milliseconds most) { engine_->sleep(most); }
 
   [[nodiscard]] std::size_t in_flight() const noexcept { return engine_->in_flight(); }
   [[nodiscard]] std::size_t depth() const noexcept { return engine_->depth(); }
