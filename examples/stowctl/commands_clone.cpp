@@ -100,7 +100,7 @@ Result<Answer> clone_command(Context& context, const CloneArguments& arguments) 
   if (!arguments.full && !arguments.limit.empty()) {
     return fail(Errc::invalid_argument, "a linked clone moves no bytes: --limit goes with --full");
   }
-  const auto rate = Rate::parse(arguments.limit, Traffic::clone);
+  const auto rate = Rate::parse(context, arguments.limit, Traffic::clone);
   if (!rate) return fail(rate.error());
   auto clone = parse(context, arguments);
   if (!clone) return fail(std::move(clone.error()));

@@ -160,7 +160,7 @@ Result<Answer> copy_command(Context& context, const CopyArguments& arguments) {
   if (arguments.from == arguments.to) {
     return fail(Errc::invalid_argument, "'" + arguments.from + "' cannot be copied onto itself");
   }
-  auto rate = Rate::parse(arguments.limit, Traffic::move);
+  auto rate = Rate::parse(context, arguments.limit, Traffic::move);
   if (!rate) return fail(std::move(rate.error()));
   return with_source(
       context, arguments, *rate, [&](auto& source, const std::vector<Extent>& extents) -> Result<Answer> {

@@ -116,7 +116,7 @@ Result<Answer> export_command(Context& context, const ExportArguments& arguments
   if (!snapshot) return fail(snapshot.error());
   const auto from = optional_snapshot(arguments.from);
   if (!from) return fail(from.error());
-  auto rate = Rate::parse(arguments.limit, Traffic::migration);
+  auto rate = Rate::parse(context, arguments.limit, Traffic::migration);
   if (!rate) return fail(std::move(rate.error()));
   if (!*format && !*snapshot) {
     return fail(Error{Errc::invalid_argument, "the format stowage is of a snapshot"}.advise("say which: --snapshot"));
@@ -180,7 +180,7 @@ Result<Answer> import_command(Context& context, const ImportArguments& arguments
     if (!size) return fail(size.error());
     options.size = *size;
   }
-  auto rate = Rate::parse(arguments.limit, Traffic::migration);
+  auto rate = Rate::parse(context, arguments.limit, Traffic::migration);
   if (!rate) return fail(std::move(rate.error()));
   auto volume = Volume::open(context, arguments.volid);
   if (!volume) return fail(std::move(volume.error()));

@@ -7,6 +7,7 @@
 #include <stowage/backends/lvm_thin.hpp>
 #include <stowage/backends/open_iscsi.hpp>
 #include <stowage/backends/rbd.hpp>
+#include <stowage/config/datacenter.hpp>
 #include <stowage/config/lock.hpp>
 #include <stowage/config/read.hpp>
 #include <stowage/config/store.hpp>

@@ -22,6 +22,11 @@ struct CommonConfig {
   std::string bwlimit;
 };
 
+/// What datacenter.cfg says of all storages.
+struct DatacenterConfig {
+  std::string bwlimit;  ///< for what the `bwlimit` of a storage does not speak of
+};
+
 /// `lvmthin`: a thin pool of LVM.
 struct LvmThinConfig {
   std::string vgname;

@@ -370,6 +370,13 @@ TEST_CASE("stowctl on Ceph: bytes go no faster than the storages allow, unless s
   // What is asked for goes before it: by default, this would take two thousand seconds.
   stowctl.ask({"set", "managed", "--bwlimit", "default=1"});
   CHECK(stowctl.ask({"copy", from, "managed:7100", "--limit", "0"})["bytes"] == 2 << 20);
+  // Of a storage that says nothing, the datacenter does.
+  stowctl.ask({"set", "managed", "--delete", "bwlimit"});
+  stowctl.write("datacenter.cfg", "bwlimit: default=1,move=2048\n");
+  CHECK(stowctl.ask({"copy", from, "managed:7100"})["seconds"] >= 0.35);
+  stowctl.write("datacenter.cfg", "bwlimit: none\n");
+  CHECK(stowctl.refused(2, {"copy", from, "managed:7100"})["code"] == "parse_failed");
+  CHECK(stowctl.ask({"copy", from, "managed:7100", "--limit", "0"})["bytes"] == 2 << 20);
   CHECK(stowctl.refused(2, {"copy", from, "managed:7100", "--limit", "fast"})["code"] == "parse_failed");
   CHECK(stowctl.refused(2, {"clone", from, "7100", "--snapshot", "s", "--limit", "1M"})["code"] == "invalid_argument");
 }

@@ -3,14 +3,13 @@
 #include <catch2/catch.hpp>
 
 #include <sys/stat.h>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <stowage/config/store.hpp>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "support/folder.hpp"
 
 using namespace stowage;
 namespace fs = std::filesystem;
@@ -24,28 +23,13 @@ const std::string chap = "user=joe\npassword=verysecretword\n";
 StorageId storage_id(const std::string& text) { return *StorageId::parse(text); }
 SecretChange secret(const std::string& text) { return {.text = Secret{text}}; }
 
-class Place {
+class Place : public testing::Folder {
  public:
-  explicit Place(const std::string& text = "") {
-    std::string name = "/tmp/stowage-secrets-XXXXXX";
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    folder_ = name;
-    write("storage.cfg", text, 0640);
-  }
-  Place(const Place&) = delete;
-  Place& operator=(const Place&) = delete;
-  ~Place() { fs::remove_all(folder_); }
+  explicit Place(const std::string& text = "") { write("storage.cfg", text, 0640); }
 
-  std::string file(const std::string& name) const { return folder_ + "/" + name; }
   void write(const std::string& name, const std::string& text, ::mode_t mode) const {
-    fs::create_directories(fs::path{file(name)}.parent_path());
-    std::ofstream{file(name), std::ios::binary} << text;
+    Folder::write(name, text);
     REQUIRE(::chmod(file(name).c_str(), mode) == 0);
-  }
-  bool has(const std::string& name) const { return fs::exists(file(name)); }
-  std::string read(const std::string& name) const {
-    std::ifstream in{file(name), std::ios::binary};
-    return {std::istreambuf_iterator<char>{in}, {}};
   }
   unsigned mode(const std::string& name) const {
     struct ::stat about {};
@@ -54,12 +38,9 @@ class Place {
   }
   ConfigStore store(bool in_cluster = false) const {
     return ConfigStore{
-        {.config = file("storage.cfg"), .priv = file("priv"), .cluster = in_cluster ? folder_ : "/nowhere"}};
+        {.config = file("storage.cfg"), .priv = file("priv"), .cluster = in_cluster ? path() : "/nowhere"}};
   }
   std::string generated() const { return "[global]\n\tkeyring = " + file("priv/ceph/ceph.keyring") + "\n\n"; }
-
- private:
-  std::string folder_;
 };
 
 const AddStorage managed{"rbd", storage_id("ceph")};

@@ -25,6 +25,8 @@
 #include <utility>
 #include <vector>
 
+#include "support/folder.hpp"
+
 using namespace stowage;
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
@@ -34,44 +36,25 @@ namespace {
 StorageId storage_id(const std::string& text) { return *StorageId::parse(text); }
 
 /// A folder that goes with the test, with a configuration in it.
-class Place {
+class Place : public testing::Folder {
  public:
-  explicit Place(const std::string& text) {
-    std::string name = (fs::exists("/dev/shm") ? "/dev/shm" : "/tmp") + std::string{"/stowage-store-XXXXXX"};
-    REQUIRE(::mkdtemp(name.data()) != nullptr);
-    folder_ = name;
-    write("storage.cfg", text);
-  }
-  Place(const Place&) = delete;
-  Place& operator=(const Place&) = delete;
-  ~Place() { fs::remove_all(folder_); }
+  explicit Place(const std::string& text) { write("storage.cfg", text); }
 
-  std::string file(const std::string& name) const { return folder_ + "/" + name; }
   std::string config() const { return file("storage.cfg"); }
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream{file(name), std::ios::binary} << text;
-  }
-  std::string read(const std::string& name = "storage.cfg") const {
-    std::ifstream in{file(name), std::ios::binary};
-    return {std::istreambuf_iterator<char>{in}, {}};
-  }
+  std::string read(const std::string& name = "storage.cfg") const { return Folder::read(name); }
   ConfigStore store(std::chrono::milliseconds wait = 10s) const {
     return ConfigStore{{.config = config(), .priv = file("priv"), .wait = wait, .cluster = file("no-cluster")}};
   }
   /// One whose configuration is on the cluster's file system.
   ConfigStore cluster(std::chrono::milliseconds wait = 10s) const {
-    return ConfigStore{{.config = config(), .priv = file("priv"), .wait = wait, .cluster = folder_}};
+    return ConfigStore{{.config = config(), .priv = file("priv"), .wait = wait, .cluster = path()}};
   }
-  const std::string& folder() const { return folder_; }
   std::vector<std::string> names() const {
     std::vector<std::string> all;
-    for (const auto& entry : fs::directory_iterator{folder_}) all.push_back(entry.path().filename());
+    for (const auto& entry : fs::directory_iterator{path()}) all.push_back(entry.path().filename());
     std::sort(all.begin(), all.end());
     return all;
   }
-
- private:
-  std::string folder_;
 };
 
 SetStorage pool(const std::string& id, const std::string& value) { return {storage_id(id), {{"pool", value}}}; }
@@ -210,8 +193,7 @@ TEST_CASE("ConfigStore: a lock of the cluster that expires meanwhile changes not
   const std::string lock = place.file("priv/lock/file-storage_cfg");
   fs::create_directories(place.file("priv/lock"));
   const auto with = [&](ClusterLease lease) {
-    return ConfigStore{
-        {.config = place.config(), .priv = place.file("priv"), .cluster = place.folder(), .lease = lease}};
+    return ConfigStore{{.config = place.config(), .priv = place.file("priv"), .cluster = place.path(), .lease = lease}};
   };
   const auto late = with({.to_change = 0ms, .to_let_go = 0ms}).commit(pool("ceph", "p1"));
   REQUIRE_FALSE(late);
