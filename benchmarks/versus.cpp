@@ -4,7 +4,8 @@
 //        bench_versus copy WHERE WHERE: prints seconds, and KiB of memory before it and at most
 // bench_versus_lun is the same without RBD.
 // WHERE is of several words: file PATH, rbd CONF IMAGE, or iscsi PORTAL TARGET, which means its first LUN. A copy makes
-// the file or image that it goes to; a LUN is overwritten.
+// the file or image that it goes to, but goes onto one that is there and empty if it is called empty CONF IMAGE; a LUN
+// is overwritten.
 
 #include <fcntl.h>
 #include <malloc.h>
@@ -343,6 +344,14 @@ int copy_from(Source& source, std::span<const Extent> extents, std::span<char*> 
         return {};
       };
       bench::must(make_filled_volume(storage, spec, fill), "making a volume");
+    }
+  } else if (kind == "empty" && to.size() == 3) {
+    if constexpr (with_rbd) {
+      auto storage = open_rbd(to[1]);
+      auto device = bench::must(storage.open_volume(*VolumeName::parse(to[2]), Access::read_write), "opening");
+      auto queue = bench::must(device.queue(depth), "a queue");
+      copy_onto(source, queue, extents, true);
+      bench::must(device.close(), "closing");
     }
   } else if (kind == "iscsi" && to.size() == 3) {
     auto storage = open_iscsi(to[1], to[2]);
