@@ -14,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <stowage/backends/detail/iscsi_lane.hpp>
+#include <stowage/backends/detail/iscsi_pace.hpp>
 #include <stowage/backends/detail/iscsi_piece.hpp>
 #include <stowage/backends/detail/iscsi_watch.hpp>
 #include <stowage/core/error.hpp>
@@ -117,24 +118,16 @@ class IscsiEngine {
       free_requests_.push(request);
       --in_flight_;
     }
-    if (count > 0 && pace_ == Pace::waited) pace(count);
+    pace_.answered(count, in_flight_);
     return count;
   }
 
-  /// Waits until there may be something to reap. With many requests in flight it takes together what a fast target
-  /// answers within a moment: to wake us for each would cost both sides more than the answers do. The more often a
-  /// moment brought no two answers, the less often it waits for one.
+  /// Waits until there may be something to reap: for a moment, see `IscsiPace`, or until something comes.
   void sleep(std::chrono::milliseconds most) {
     const Readiness wanted = ready();
-    const bool moment = in_flight_ >= many && wanted.tick.count() > 0 && pace_ != Pace::waited;
-    if (moment && skips_ == 0) {
-      const ::timespec pause{0, moment_.count()};
-      static_cast<void>(::nanosleep(&pause, nullptr));
-      pace_ = Pace::waited;
-      return;
-    }
-    if (moment) --skips_;
-    poll_for(wanted, most);
+    if (wanted.tick.count() == 0 || !pace_.rests(in_flight_)) return poll_for(wanted, most);
+    const ::timespec moment{0, pace_.moment().count()};
+    static_cast<void>(::nanosleep(&moment, nullptr));
   }
 
   [[nodiscard]] Readiness ready() const noexcept {
@@ -165,25 +158,7 @@ class IscsiEngine {
 
   // A large request has several pieces on their way, also in a queue of depth 1.
   static constexpr std::size_t fewest_pieces = 8;
-  static constexpr std::size_t many = 16;  // requests in flight; with 8 it was no faster
-  enum class Pace : bool { idle, waited };
   static constexpr std::chrono::milliseconds busy_pause{50};  // before a busy target is asked again
-
-  /// What a moment has brought: see `sleep`. It shall be an eighth of what is in flight.
-  void pace(std::size_t count) noexcept {
-    constexpr unsigned longest_pause = 63;
-    constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds{10};  // the kernel adds up to 50
-    constexpr std::chrono::nanoseconds longest = std::chrono::microseconds{160};
-    pause_ = count > 1 ? 0 : std::min(2 * pause_ + 1, longest_pause);
-    skips_ = pause_;
-    pace_ = Pace::idle;
-    const std::size_t aim = (in_flight_ + count) / 8;
-    if (count <= 1 || count >= 2 * aim) {
-      moment_ = std::max(moment_ / 2, shortest);
-    } else if (count < aim) {
-      moment_ = std::min(2 * moment_, longest);
-    }
-  }
 
   [[nodiscard]] std::ptrdiff_t lanes_in(IscsiLane::State state) const noexcept {
     return std::count_if(lanes_.begin(), lanes_.end(), [&](const auto& lane) { return lane->state() == state; });
@@ -208,7 +183,7 @@ class IscsiEngine {
         unsent_.push(piece);
       }
     }
-    flush(now, sent > lanes_.size() && in_flight_ >= many);
+    flush(now, sent > lanes_.size() && in_flight_ >= IscsiPace::many);
     return sent > 0;
   }
 
@@ -399,11 +374,8 @@ class IscsiEngine {
   std::size_t writers_ = 0;     // of those, which change something
   bool fresh_ = false;          // something was submitted since the last `reap`
   bool changed_ = false;        // the LUN is another one
-  Pace pace_ = Pace::idle;
-  std::chrono::nanoseconds moment_ = std::chrono::microseconds{20};
-  unsigned pause_ = 0;  // so many times it does not wait for a moment
-  unsigned skips_ = 0;  // of those, still to come
-  int outage_ = 0;      // what the last try for a session came to
+  int outage_ = 0;              // what the last try for a session came to
+  IscsiPace pace_;
   std::optional<Error> trouble_;
   Clock::time_point last_reap_{};
   Clock::time_point look_at_ = Clock::time_point::max();  // when the next request may be over its time

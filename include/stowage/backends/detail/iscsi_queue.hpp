@@ -51,8 +51,8 @@ class IscsiQueue {
   /// Never fails: every request has a result of its own.
   Result<std::size_t> reap(std::span<IoCompletion> out) { return engine_->reap(out); }
   [[nodiscard]] Readiness ready() const noexcept { return engine_->ready(); }
-  /// For `wait`. With many requests in flight on a fast target, up to 70 us longer than until the first of them is
-  /// done.
+  /// For `wait`. With 16 or more requests in flight on a fast target, up to 0.2 ms longer than until the first of them
+  /// is done, so that others are as well.
   void sleep(std::chrono::milliseconds most) { engine_->sleep(most); }
 
   [[nodiscard]] std::size_t in_flight() const noexcept { return engine_->in_flight(); }
