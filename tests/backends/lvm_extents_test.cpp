@@ -12,10 +12,8 @@
 #include <stowage/testing/laws/bench.hpp>
 
 #include <sys/sysmacros.h>
-#include <unistd.h>
 #include <cerrno>
 #include <chrono>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <stop_token>
@@ -24,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/folder.hpp"
 #include "support/lvm_lines.hpp"
 
 using namespace stowage;
@@ -244,7 +243,7 @@ using Lines = std::vector<std::string>;
 class Bed {
  public:
   Bed() {
-    options.lock_folder = std::filesystem::temp_directory_path() / ("stowage-lock-" + std::to_string(::getpid()));
+    options.lock_folder = folder_.file("locks");
     options.timeout = std::chrono::milliseconds{5};
     runner.play("/sbin/lvs", [this](const Command&) {
       const std::string line = testing::lvs_pool({{"lv_tags", marked ? "stowage.intent=metadata-snapshot" : ""}});
@@ -307,6 +306,8 @@ class Bed {
     root = take ? 46 : 0;
     return answer;
   }
+
+  testing::Folder folder_;
 };
 
 const Lines whole{"lvs",
@@ -407,6 +408,7 @@ TEST_CASE("what is another program's is left alone") {
 }
 
 TEST_CASE("a metadata snapshot that was left behind is told, and kept as long as the pool is inactive") {
+  const Bed bed;
   FakeRunner runner;
   runner.play("/sbin/lvs", [](const Command& command) {
     const std::string pool = testing::lvs_pool({{"lv_tags", "stowage.intent=metadata-snapshot"}});
@@ -415,7 +417,7 @@ TEST_CASE("a metadata snapshot that was left behind is told, and kept as long as
   runner.play("/sbin/dmsetup", [](const Command&) { return CommandOutput{1, {}, "no such device\n"}; });
   const StorageId id = must(StorageId::parse("st"));
   using FakeLvm = BasicLvmThin<FakeRunner>;
-  Storage<FakeLvm> storage{id, must(FakeLvm::open(id, {"vg", "pool", {}}, Bed{}.options, runner))};
+  Storage<FakeLvm> storage{id, must(FakeLvm::open(id, {"vg", "pool", {}}, bed.options, runner))};
   const auto findings = must(storage.check());
   REQUIRE(findings.size() == 1);
   CHECK(findings[0].object == "vg/pool");

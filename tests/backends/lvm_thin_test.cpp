@@ -9,15 +9,14 @@
 #include <stowage/testing/fake_runner.hpp>
 #include <stowage/testing/laws/bench.hpp>
 
-#include <unistd.h>
 #include <cerrno>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "support/folder.hpp"
 #include "support/lvm_lines.hpp"
 #include "support/vectors.hpp"
 
@@ -44,7 +43,7 @@ class Bed {
  public:
   explicit Bed(std::string report = lvs_pool(), LvmThinConfig config = {"vg", "pool", {}})
       : answers_{std::make_shared<std::map<std::string, Result<CommandOutput>>>()}, config_{std::move(config)} {
-    options.lock_folder = std::filesystem::temp_directory_path() / ("stowage-lock-" + std::to_string(::getpid()));
+    options.lock_folder = folder_.file("locks");
     says(std::move(report));
     for (const char* tool : {"lvs", "lvcreate", "lvremove", "lvchange", "lvrename", "lvextend", "lvconvert"}) {
       const auto play = [answers = answers_, tool](const Command& command) -> Result<CommandOutput> {
@@ -90,6 +89,7 @@ class Bed {
   OpenOptions options;
 
  private:
+  testing::Folder folder_;
   std::shared_ptr<std::map<std::string, Result<CommandOutput>>> answers_;
   LvmThinConfig config_;
 };
