@@ -2,6 +2,7 @@
 // How fast bytes may go to and from storages, as their configuration says.
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <concepts>
 #include <cstdint>
@@ -64,12 +65,11 @@ template <std::same_as<CommonConfig>... Storages>
   const auto keep_to = [&](const std::optional<Bytes>& limit) {
     if (limit && limit->count != 0 && (least.count == 0 || *limit < least)) least = *limit;
   };
-  const auto pass = [&](std::string_view limits) {
+  if (sizeof...(Storages) == 0) keep_to(otherwise);
+  for (const std::string_view limits : std::array<std::string_view, sizeof...(Storages)>{storages.bwlimit...}) {
     const auto own = detail::bwlimit_for(limits, what);
     keep_to(own ? own : otherwise);
-  };
-  if constexpr (sizeof...(Storages) == 0) keep_to(otherwise);
-  (pass(storages.bwlimit), ...);
+  }
   return least;
 }
 
