@@ -334,24 +334,22 @@ int copy_from(Source& source, std::span<const Extent> extents, std::span<char*> 
     if (!file || ::ftruncate(file.get(), static_cast<::off_t>(source.size().count)) != 0) bench::die("making a file");
     auto queue = bench::must(UringQueue::over(std::move(file), depth), "a queue");
     copy_onto(source, queue, extents, true);
-  } else if (kind == "rbd" && to.size() == 3) {
+  } else if ((kind == "rbd" || kind == "empty") && to.size() == 3) {
     if constexpr (with_rbd) {
       auto storage = open_rbd(to[1]);
-      const CreateSpec spec{.vmid = VmId{100}, .size = source.size(), .name = *VolumeName::parse(to[2])};
+      const VolumeName name = *VolumeName::parse(to[2]);
       const auto fill = [&](auto& device) -> Result<void> {
         auto queue = bench::must(device.queue(depth), "a queue");
         copy_onto(source, queue, extents, true);
         return {};
       };
-      bench::must(make_filled_volume(storage, spec, fill), "making a volume");
-    }
-  } else if (kind == "empty" && to.size() == 3) {
-    if constexpr (with_rbd) {
-      auto storage = open_rbd(to[1]);
-      auto device = bench::must(storage.open_volume(*VolumeName::parse(to[2]), Access::read_write), "opening");
-      auto queue = bench::must(device.queue(depth), "a queue");
-      copy_onto(source, queue, extents, true);
-      bench::must(device.close(), "closing");
+      if (kind == "empty") {
+        auto device = bench::must(storage.open_volume(name, Access::read_write), "opening");
+        bench::must(fill(device).and_then([&] { return device.close(); }), "closing");
+      } else {
+        const CreateSpec spec{.vmid = VmId{100}, .size = source.size(), .name = name};
+        bench::must(make_filled_volume(storage, spec, fill), "making a volume");
+      }
     }
   } else if (kind == "iscsi" && to.size() == 3) {
     auto storage = open_iscsi(to[1], to[2]);
