@@ -168,12 +168,12 @@ class Rbd {
 
   Result<void> begin_import(const VolumeName& volume, const CreateSpec& spec) {
     return create(volume, spec).and_then([&] {
-      auto marked = detail::rbd_mark_import(*pool_, volume, true);
+      auto marked = detail::rbd_mark_import(pool_, volume, true);
       if (!marked) static_cast<void>(remove(volume, {}, {}));
       return marked;
     });
   }
-  Result<void> end_import(const VolumeName& volume) { return detail::rbd_mark_import(*pool_, volume, false); }
+  Result<void> end_import(const VolumeName& volume) { return detail::rbd_mark_import(pool_, volume, false); }
 
   [[nodiscard]] Result<std::string> snapshot_identity(const VolumeName& volume, const SnapshotName& snapshot) const {
     return detail::rbd_snapshot_identity(*pool_, volume, snapshot);

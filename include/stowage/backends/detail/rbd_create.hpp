@@ -77,26 +77,29 @@ inline Result<void> rbd_create(const RbdPoolPtr& pool, const VolumeName& volume,
 
 /// A volume that is being filled says so until it is whole. Its header is written to where librbd would write it
 /// (cls_rbd, `metadata_set`), without the open and the exclusive lock that librbd wants for it: 1 ms instead of 10.
-/// Blocks: two round trips, each for `rados_osd_op_timeout` at most.
-inline Result<void> rbd_mark_import(const RbdPool& pool, const VolumeName& volume, bool begins) {
-  const auto entry = rbd_find_entry(pool, volume);
-  if (!entry) return fail(entry.error());
-  if (entry->id.empty()) return fail(rbd_format_1_error(pool.spec(volume.str()), "cannot be marked as unfinished"));
-  const Handle<void, &::rados_release_write_op> op{::rados_create_write_op()};
-  ::rados_write_op_assert_exists(op.get());
-  const std::string intent = RbdIntent{"import", {}}.str();
-  const char* const key = rbd_intent_omap_key.data();
-  const std::size_t key_size = rbd_intent_omap_key.size();
-  const char* const value = intent.data();
-  const std::size_t value_size = intent.size();
-  if (begins) {
-    ::rados_write_op_omap_set2(op.get(), &key, &value, &key_size, &value_size, 1);
-  } else {
-    ::rados_write_op_omap_rm_keys2(op.get(), &key, &key_size, 1);
-  }
-  const std::string header = "rbd_header." + entry->id;
-  return rbd_changed(::rados_write_op_operate2(op.get(), pool.io.get(), header.c_str(), nullptr, 0),
-                     begins ? "marking the import" : "ending the import");
+inline Result<void> rbd_mark_import(const RbdPoolPtr& pool, const VolumeName& volume, bool begins) {
+  const std::string doing = begins ? "marking the import" : "ending the import";
+  return rbd_run(pool, doing, {}, [pool, volume, begins, doing](RbdProgress& progress) -> Result<void> {
+    progress.look();
+    const auto entry = rbd_find_entry(*pool, volume);
+    if (!entry) return fail(entry.error());
+    if (entry->id.empty()) return fail(rbd_format_1_error(pool->spec(volume.str()), "cannot be marked as unfinished"));
+    const Handle<void, &::rados_release_write_op> op{::rados_create_write_op()};
+    ::rados_write_op_assert_exists(op.get());
+    const std::string intent = RbdIntent{"import", {}}.str();
+    const char* const key = rbd_intent_omap_key.data();
+    const std::size_t key_size = rbd_intent_omap_key.size();
+    const char* const value = intent.data();
+    const std::size_t value_size = intent.size();
+    if (begins) {
+      ::rados_write_op_omap_set2(op.get(), &key, &value, &key_size, &value_size, 1);
+    } else {
+      ::rados_write_op_omap_rm_keys2(op.get(), &key, &key_size, 1);
+    }
+    if (auto begun = progress.begin(); !begun) return begun;
+    const std::string header = "rbd_header." + entry->id;
+    return rbd_changed(::rados_write_op_operate2(op.get(), pool->io.get(), header.c_str(), nullptr, 0), doing);
+  });
 }
 
 /// Clones of format 2 need no protected snapshot, but clients of Mimic or later.
