@@ -112,7 +112,7 @@ struct OpenOptions {
   ThinLimits limits{};
   /// For lvmthin: how many bytes a second a removal discards. Zero: as fast as it goes.
   Bytes discard_rate{};
-  /// Where verbs of several steps on this host lock their volume.
+  /// Where verbs of several steps on this host lock their volume, and a login its target.
   std::string lock_folder = "/run/lock/stowage";
 };
 

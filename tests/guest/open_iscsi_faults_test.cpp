@@ -1,5 +1,7 @@
 // What goes wrong between a host and its target, each with the right error in bounded time.
 
+#include <future>
+
 #include "support/open_iscsi_lab.hpp"
 
 using namespace stowage;
@@ -40,6 +42,28 @@ TEST_CASE("OpenIscsi: iscsid is stopped") {
   CHECK(has(status.health.front(), "iscsid"));
   CHECK(must(again->list()).size() == 1);
   inside("iscsid start");
+}
+
+TEST_CASE("OpenIscsi: activation is over when the kernel has looked for all LUNs, whoever logged in") {
+  const Server target = Server::own_target("scan", "--luns 6 --size 16 --iqn iqn.2026-11.lab.scan");
+  const auto count = [](KernelSan& san) { return must(san->list()).size(); };
+  {
+    KernelSan one{target["PORTAL"], target["IQN1"]};
+    KernelSan other{target["PORTAL"], target["IQN1"]};
+    auto beside = std::async(std::launch::async, [&] { return other->activate(); });
+    must(one->activate());
+    CHECK(count(one) == 6);
+    must(beside.get());
+    CHECK(count(other) == 6);
+  }
+  // Here it takes seconds: more than this one waits.
+  KernelSan impatient{target["PORTAL"], target["IQN1"], 1s};
+  REQUIRE(soon([&] {
+    const auto active = impatient->activate();
+    if (!active) CHECK(active.error().code() == Errc::timed_out);
+    return active.has_value();
+  }));
+  CHECK(count(impatient) == 6);
 }
 
 TEST_CASE("OpenIscsi: a portal that is dropped, and one that refuses") {

@@ -87,11 +87,13 @@ class BasicOpenIscsi {
 
   [[nodiscard]] const Config& config() const noexcept { return config_; }
 
-  /// Logs in by every portal that has no session yet, and waits until udev has named the LUNs. With all sessions there:
-  /// looks for new LUNs and sizes, at most every ten seconds.
+  /// Logs in by every portal that has no session yet, and waits until the kernel has found the LUNs and udev has named
+  /// them. With all sessions there: looks for new LUNs and sizes, at most every ten seconds. Programs of this host log
+  /// in to a target one after the other.
   /// Errors: unavailable (no portal lets us in; iscsid, the kernel module or open-iscsi is missing), permission_denied
-  /// (CHAP), not_found (no such target), timed_out.
-  /// Blocks: on discovery, each login attempt and udev, each at most `OpenOptions::timeout`.
+  /// (CHAP; not root), not_found (no such target), timed_out.
+  /// Blocks: on whoever is logging in, discovery, each login attempt, the kernel and udev, each at most
+  /// `OpenOptions::timeout`.
   Result<void> activate() const { return login_->activate(); }
   /// Logs out by all portals. Does nothing when a LUN of the target is in use, also by another storage or by hand.
   /// Errors: in_use (the users of each LUN are named), timed_out, unavailable.

@@ -1,6 +1,7 @@
 #pragma once
 // How a host gets to a target and leaves it: discovery, node records, sessions, and the waits for udev.
 
+#include <sys/stat.h>
 #include <unistd.h>
 #include <algorithm>
 #include <array>
@@ -15,6 +16,7 @@
 #include <stowage/backends/detail/open_iscsi_tool.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/ids.hpp>
+#include <stowage/core/lock.hpp>
 #include <stowage/core/wait.hpp>
 #include <stowage/io/kernel_users.hpp>
 #include <stowage/storage_config.hpp>
@@ -41,28 +43,29 @@ class OpenIscsiLogin {
   /// What stands in the .chap file just now. Errors: as `read_iscsi_chap`.
   [[nodiscard]] Result<std::optional<IscsiChap>> chap() const { return read_iscsi_chap(chap_file_); }
 
-  /// Logs in by every portal that has no session yet, and waits until udev has named the LUNs. With all sessions there:
-  /// looks for new LUNs and sizes, at most every ten seconds.
+  /// Logs in by every portal that has no session yet, and waits until the kernel has found the LUNs and udev has named
+  /// them. With all sessions there: looks for new LUNs and sizes, at most every ten seconds. Programs of this host log
+  /// in to a target one after the other.
   /// Errors: unavailable (no portal lets us in; iscsid, the kernel module or open-iscsi is missing), permission_denied
-  /// (CHAP), not_found (no such target), timed_out.
-  /// Blocks: on discovery, each login attempt and udev, each at most `OpenOptions::timeout`.
+  /// (CHAP; not root), not_found (no such target), timed_out.
+  /// Blocks: on whoever is logging in, discovery, each login attempt, the kernel and udev, each at most
+  /// `OpenOptions::timeout`.
   Result<void> activate() const {
-    auto records = own_records();
-    // A database that iscsiadm cannot read: what it told of it is not believed, the target is asked.
-    if (!records && records.error().code() == Errc::command_failed) records = std::vector<IscsiRecord>{};
-    if (!records) return fail(std::move(records.error()));
-    const auto before = sessions();
-    if (!before.empty() && without_session(*records, before).empty()) {
-      if (auto good = some_session_up(before); !good) return good;
-      // A size that multipath does not take is no reason to refuse the storage; `check` tells of it.
-      return seconds_since_rescan() < 10 ? Result<void>{} : look_again().and_then([&] { return wait_for_names(); });
+    for (std::optional<Lock> turn;;) {
+      auto records = own_records();
+      // A database that iscsiadm cannot read: what it told of it is not believed, the target is asked.
+      if (!records && records.error().code() == Errc::command_failed) records = std::vector<IscsiRecord>{};
+      if (!records) return fail(std::move(records.error()));
+      if (auto before = sessions(); !before.empty() && without_session(*records, before).empty()) {
+        return look_after(std::move(before));
+      }
+      if (turn) return log_in(*records);
+      // iscsiadm makes anew the records that somebody else has just prepared. What stood here is read again after it.
+      static_cast<void>(::mkdir(options_.lock_folder.c_str(), 0700));
+      auto taken = Lock::take_file(options_.lock_folder + "/iscsi-" + target_, options_.timeout, options_.stop);
+      if (!taken) return fail(std::move(taken.error()));
+      turn.emplace(*std::move(taken));
     }
-    if (auto good = make_records(*records); !good) return good;
-    auto logged_in = tool_.login(target_);
-    if (auto good = some_session_up(sessions()); !good) return logged_in ? good : refused(std::move(logged_in));
-    if (!logged_in && logged_in.error().code() == Errc::cancelled) return logged_in;
-    rescanned();
-    return wait_for_names();
   }
 
   /// Logs out by all portals. Does nothing when a LUN of the target is in use, also by another storage or by hand.
@@ -133,20 +136,48 @@ class OpenIscsiLogin {
  private:
   using Clock = std::chrono::steady_clock;
 
-  [[nodiscard]] Result<void> some_session_up(const std::vector<KernelSession>& sessions) const {
+  /// All sessions are there, or on their way.
+  [[nodiscard]] Result<void> look_after(std::vector<KernelSession> before) const {
+    if (auto good = some_session_up(std::move(before)); !good) return good;
+    // A size that multipath does not take is no reason to refuse the storage; `check` tells of it.
+    return seconds_since_rescan() < 10 ? Result<void>{} : look_again().and_then([&] { return wait_for_names(); });
+  }
+
+  Result<void> log_in(const std::vector<IscsiRecord>& known) const {
+    if (auto good = make_records(known); !good) return good;
+    const auto logged_in = tool_.login(target_);
+    if (!logged_in && logged_in.error().code() == Errc::cancelled) return fail(logged_in.error());
+    if (auto good = some_session_up(sessions()); !good) return logged_in ? good : refused(logged_in.error());
+    // The kernel may still be looking for LUNs. To have it look once more is to wait for that.
+    if (!logged_in || *logged_in == LoggedIn::before) {
+      if (auto done = rescan_sessions(); !done) return done;
+    }
+    rescanned();
+    return wait_for_names();
+  }
+
+  /// Of these sessions, as they were just now. One that somebody is logging in to is waited for.
+  [[nodiscard]] Result<void> some_session_up(std::vector<KernelSession> now) const {
+    bool up = false;
+    bool fresh = true;
+    const auto settled = poll_until([&] {
+      if (!std::exchange(fresh, false)) now = sessions();
+      up = std::any_of(now.begin(), now.end(), [](const auto& session) { return session.up(); });
+      return up || std::none_of(now.begin(), now.end(), [](const auto& session) { return session.state == "FREE"; });
+    });
+    if (!settled) return fail(settled.error());
+    if (up) return {};
     std::string states;
-    for (const KernelSession& session : sessions) {
-      if (session.up()) return {};
+    for (const KernelSession& session : now) {
       states += (states.empty() ? ": " : ", ") + session.portal + " is " + session.state;
     }
     return fail(Errc::unavailable, "no session of " + target_ + " is logged in" + states);
   }
-  [[nodiscard]] Result<void> refused(Result<void> login) const {
-    Error& error = login.error();
+  [[nodiscard]] Result<void> refused(const Error& error) const {
     const auto chap = this->chap();
     // 19, "non-retryable": also what is said of a target that does not prove who it is.
     const bool unproven = error.native().value() == 19 && chap && *chap && (*chap)->mutual();
-    if (error.code() != Errc::permission_denied && !unproven) return login;
+    if (error.code() != Errc::permission_denied && !unproven) return fail(error);
     return fail(Error{Errc::permission_denied, error.detail(), error.native()}.advise(
         "the target wants CHAP, or other secrets than those in " + chap_file_));
   }
@@ -215,11 +246,11 @@ class OpenIscsiLogin {
   }
 
   Result<void> rescan_sessions() const {
-    rescanned();
     for (const KernelSession& session : sessions()) {
       if (!session.up()) continue;
       if (auto done = tool_.rescan(session); !done) return done;
     }
+    rescanned();
     return {};
   }
 

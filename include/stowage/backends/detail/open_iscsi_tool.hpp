@@ -24,6 +24,12 @@ inline std::string first_program(const std::vector<std::string>& paths) {
   return {};
 }
 
+/// By whom the sessions are there after a login.
+enum class LoggedIn {
+  by_this,  ///< iscsid answers when the kernel has looked for the LUNs (session_scan_host in its initiator.c)
+  before,   ///< one at least by somebody else, and for its LUNs the kernel may still be looking
+};
+
 /// Runs iscsiadm. Errors of all: unavailable (open-iscsi is not installed, iscsid does not run, the portal does not
 /// answer), timed_out, cancelled, permission_denied, and those of `iscsiadm_error`.
 template <class Runner>
@@ -58,12 +64,12 @@ class Iscsiadm {
   }
 
   /// Logs in by all node records of a target at once. A session that is there already is no failure.
-  Result<void> login(const std::string& target) const {
+  Result<LoggedIn> login(const std::string& target) const {
     auto output = run({"--mode", "node", "--targetname", target, "--login"});
     const std::string doing = "login to " + target;
     if (!output) return fail(std::move(output.error()).during(doing));
-    if (output->exit_code == 15) return {};
-    return said(*output, doing);
+    if (output->exit_code == 15) return LoggedIn::before;
+    return said(*output, doing).map([] { return LoggedIn::by_this; });
   }
 
   /// Ends a session. One that has ended is no failure.
