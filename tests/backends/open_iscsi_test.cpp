@@ -9,11 +9,13 @@
 #include <array>
 #include <map>
 #include <stowage/backends/open_iscsi.hpp>
+#include <stowage/core/lock.hpp>
 #include <stowage/storage.hpp>
 #include <stowage/testing/fake_runner.hpp>
 #include <stowage/testing/laws/bench.hpp>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "support/open_iscsi_tree.hpp"
@@ -172,6 +174,23 @@ TEST_CASE("OpenIscsi: a session that somebody is logging in to is waited for") {
   auto patient = san.storage(60s);
   must(patient.activate());
   CHECK(must(patient.list()).size() == 2);
+}
+
+TEST_CASE("OpenIscsi: programs log in to a target one after the other") {
+  Initiator san;
+  san.host.put("lock/x", "");
+  auto other = must(Lock::take_file(san.host.at("lock/iscsi-" + target), 0s));
+  auto storage = san.storage(100ms);
+  CHECK(has(refusal_of(storage.activate(), Errc::timed_out).detail(), "lock/iscsi-" + target));
+  // While somebody tries the second portal, the first one will do.
+  san.records = "10.0.0.1:3260,1 " + target + "\n10.0.0.2:3260,1 " + target + "\n";
+  san.log_in(1, "10.0.0.1");
+  must(storage.activate());
+  const auto ran = san.ran();
+  CHECK(std::none_of(ran.begin(), ran.end(), [](const auto& line) { return has(line, "--login"); }));
+  { const Lock let_go{std::move(other)}; }
+  must(storage.activate());
+  CHECK(san.ran().back() == "--mode node --targetname " + target + " --login");
 }
 
 TEST_CASE("OpenIscsi: one dead portal is told, and only all of them are an error") {

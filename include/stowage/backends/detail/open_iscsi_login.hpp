@@ -56,14 +56,17 @@ class OpenIscsiLogin {
       // A database that iscsiadm cannot read: what it told of it is not believed, the target is asked.
       if (!records && records.error().code() == Errc::command_failed) records = std::vector<IscsiRecord>{};
       if (!records) return fail(std::move(records.error()));
-      if (auto before = sessions(); !before.empty() && without_session(*records, before).empty()) {
-        return look_after(std::move(before));
-      }
+      auto before = sessions();
+      if (!before.empty() && without_session(*records, before).empty()) return look_after(std::move(before));
       if (turn) return log_in(*records);
       // iscsiadm makes anew the records that somebody else has just prepared. What stood here is read again after it.
       static_cast<void>(::mkdir(options_.lock_folder.c_str(), 0700));
       auto taken = Lock::take_file(options_.lock_folder + "/iscsi-" + target_, options_.timeout, options_.stop);
-      if (!taken) return fail(std::move(taken.error()));
+      if (!taken) {
+        // Somebody is at a portal that does not answer. With another one the storage can be used.
+        const bool busy = taken.error().code() == Errc::timed_out && !before.empty();
+        return busy ? look_after(std::move(before)) : fail(std::move(taken.error()));
+      }
       turn.emplace(*std::move(taken));
     }
   }
