@@ -7,6 +7,8 @@
 #include <unistd.h>
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <filesystem>
 #include <map>
 #include <stowage/backends/open_iscsi.hpp>
 #include <stowage/core/lock.hpp>
@@ -164,12 +166,17 @@ TEST_CASE("OpenIscsi: activation logs in by the portals that have no session") {
 TEST_CASE("OpenIscsi: a session that somebody is logging in to is waited for") {
   Initiator san;
   san.records = san.told;
+  san.two_luns();
   san.log_in(1, "10.0.0.1", "FREE");
   auto storage = san.storage(100ms);
+  const auto begin = std::chrono::steady_clock::now();
   CHECK(has(refusal_of(storage.activate(), Errc::unavailable).detail(), "10.0.0.1:3260 is FREE"));
+  CHECK(std::chrono::steady_clock::now() - begin >= 100ms);
+  san.runner.clear_log();
+  san.host.put("up", "LOGGED_IN\n");
   const std::jthread other{[&] {
-    std::this_thread::sleep_for(100ms);
-    san.two_luns();
+    while (san.runner.log().empty()) std::this_thread::yield();  // until the activation has begun
+    std::filesystem::rename(san.host.at("up"), san.host.at("sys/class/iscsi_session/session1/state"));
   }};
   auto patient = san.storage(60s);
   must(patient.activate());

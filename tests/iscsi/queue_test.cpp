@@ -362,11 +362,10 @@ TEST_CASE("a request to a LUN allocates what libiscsi allocates, and nothing of 
   const std::array<::iovec, 4> parts{memory.iov(0, 512), memory.iov(512, 3584), memory.iov(4096, 512),
                                      memory.iov(8192, 512)};
   // The least of some tries: libiscsi keeps memory for later, and needs some time to have enough of it. What we
-  // allocated for each request would be in every one of them, `rounds` times. One more in all of them was seen on a
-  // slow machine: that is not for each request.
+  // allocated for each request would be in every one of them.
   const auto counted = [&](auto work) {
     std::uint64_t least = rounds * 1000;
-    for (int tries = 0; tries < 4; ++tries) {
+    for (int tries = 0; tries < 16; ++tries) {
       const std::uint64_t before = allocations();
       for (std::uint64_t n = 0; n < rounds; ++n) work(n);
       least = std::min(least, allocations() - before);
@@ -402,6 +401,6 @@ TEST_CASE("a request to a LUN allocates what libiscsi allocates, and nothing of 
     good = good && session->run(command).has_value();
   });
   REQUIRE(good);
-  CHECK(reads < bare_reads + rounds / 10);
-  CHECK(writes < bare_writes + rounds / 10);
+  CHECK(reads <= bare_reads);
+  CHECK(writes <= bare_writes);
 }
