@@ -1,5 +1,5 @@
-// Rbd keeps the laws on a real cluster with cephx: in the pool itself, in a namespace, with a data pool, as a user who
-// may use one namespace only, and from outside with monhost and keyring.
+// Rbd keeps the laws on a real cluster with cephx: from outside with monhost and keyring, as a user who may use one
+// namespace only; and (long) in the pool itself, in a namespace, with a data pool.
 
 #include <stowage/testing/conformance.hpp>
 
@@ -49,17 +49,17 @@ void from_outside(RbdLab& lab) {
 
 }  // namespace
 
-TEST_CASE("Rbd keeps the laws in a namespace") {
+TEST_CASE("Rbd keeps the laws in a namespace", "[long]") {
   RbdFixture fixture{as_it_is};
   testing::check_conformance(fixture);
 }
 
-TEST_CASE("Rbd keeps the laws in a pool without namespace") {
+TEST_CASE("Rbd keeps the laws in a pool without namespace", "[long]") {
   RbdFixture fixture{as_it_is, RbdLab::Where::whole_pool, "other"};
   testing::check_conformance(fixture);
 }
 
-TEST_CASE("Rbd keeps the laws with a data pool") {
+TEST_CASE("Rbd keeps the laws with a data pool", "[long]") {
   RbdFixture fixture{with_data_pool};
   testing::check_conformance(fixture);
 }
