@@ -8,7 +8,6 @@
 // is overwritten.
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <poll.h>
 #include <rados/librados.h>
 #include <rbd/librbd.h>
@@ -397,10 +396,6 @@ int copy(std::span<char*> words) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // As stowctl does it.
-  ::mallopt(M_ARENA_MAX, 1);
-  ::mallopt(M_MMAP_THRESHOLD, 4 << 20);
-  ::mallopt(M_TRIM_THRESHOLD, 8 << 20);
   const std::span words{argv, static_cast<std::size_t>(argc)};
   const std::string_view command = argc > 1 ? argv[1] : "";
   int status = 2;

@@ -5,7 +5,6 @@
 #include "failure.hpp"
 #include "signals.hpp"
 
-#include <malloc.h>
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -64,16 +63,7 @@ int print(const Answer& answer, bool json) {
   return 1;
 }
 
-/// One thread of librbd allocates what another frees. With a heap for each, as glibc has it, a copy between images
-/// takes half as much memory again; sizes that are fixed keep it from adapting to that.
-void share_one_heap() {
-  ::mallopt(M_ARENA_MAX, 1);
-  ::mallopt(M_MMAP_THRESHOLD, 4 << 20);
-  ::mallopt(M_TRIM_THRESHOLD, 8 << 20);
-}
-
 int run(int argc, char** argv) {
-  share_one_heap();
   Options options;
   CLI::App app{"Storage for hypervisors: volumes, snapshots and clones on the storages of storage.cfg", "stowctl"};
   app.fallthrough();
