@@ -143,7 +143,7 @@ class OpenIscsiLogin {
   [[nodiscard]] Result<void> look_after(std::vector<KernelSession> before) const {
     if (auto good = some_session_up(std::move(before)); !good) return good;
     // A size that multipath does not take is no reason to refuse the storage; `check` tells of it.
-    return seconds_since_rescan() < 10 ? Result<void>{} : look_again().and_then([&] { return wait_for_names(); });
+    return seconds_since_looked_after() < 10 ? Result<void>{} : look_again().and_then([&] { return wait_for_names(); });
   }
 
   Result<void> log_in(const std::vector<IscsiRecord>& known) const {
@@ -155,7 +155,6 @@ class OpenIscsiLogin {
     if (!logged_in || *logged_in == LoggedIn::before) {
       if (auto done = rescan_sessions(); !done) return done;
     }
-    rescanned();
     return wait_for_names();
   }
 
@@ -253,7 +252,6 @@ class OpenIscsiLogin {
       if (!session.up()) continue;
       if (auto done = tool_.rescan(session); !done) return done;
     }
-    rescanned();
     return {};
   }
 
@@ -301,7 +299,8 @@ class OpenIscsiLogin {
   [[nodiscard]] Result<void> wait_for_udev() const {
     return poll_until([&] { return !udev_works(); }).map([](bool) {});
   }
-  /// Until every disk has its name, or udev has nothing left to do for it.
+  /// After a scan: until every disk has its name, or udev has nothing left to do for it. If the time is over first, the
+  /// next activation does it again.
   [[nodiscard]] Result<void> wait_for_names() const {
     auto idle_since = Clock::now();
     std::string nameless;
@@ -316,15 +315,17 @@ class OpenIscsiLogin {
       return nameless.empty() || Clock::now() - idle_since > std::chrono::seconds{2};
     });
     if (!named) return fail(named.error());
-    if (*named) return {};
+    if (*named) {
+      looked_after_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed);
+      return {};
+    }
     return fail(Error{Errc::timed_out, "udev has not named LUN " + nameless + " within " +
                                            std::to_string(options_.timeout.count()) + " ms"}
                     .advise("the sessions are there: repeat it"));
   }
 
-  void rescanned() const noexcept { rescanned_.store(Clock::now().time_since_epoch(), std::memory_order_relaxed); }
-  [[nodiscard]] double seconds_since_rescan() const noexcept {
-    const auto last = rescanned_.load(std::memory_order_relaxed);
+  [[nodiscard]] double seconds_since_looked_after() const noexcept {
+    const auto last = looked_after_.load(std::memory_order_relaxed);
     return std::chrono::duration<double>(Clock::now().time_since_epoch() - last).count();
   }
 
@@ -335,7 +336,7 @@ class OpenIscsiLogin {
   OpenIscsiHost host_;
   Iscsiadm<Runner> tool_;
   // Of this storage, not of the host: with two storages, each is looked after.
-  mutable std::atomic<Clock::duration> rescanned_{-std::chrono::hours{1}};
+  mutable std::atomic<Clock::duration> looked_after_{-std::chrono::hours{1}};
 };
 
 }  // namespace stowage::detail

@@ -123,7 +123,9 @@ inline KernelDisk read_disk(const OpenIscsiHost& host, const std::string& folder
   disk.serials = serials_from_page_83(scsi_bytes(read_attribute(folder + "/vpd_pg83")), inquiry);
   auto serial = wwid_from_page_80(scsi_bytes(read_attribute(folder + "/vpd_pg80")), inquiry);
   if (!serial.empty()) disk.serials.push_back(std::move(serial));
-  if (const auto names = names_in(folder + "/block"); !names.empty()) {
+  // Its folder comes before the size in it.
+  const auto names = names_in(folder + "/block");
+  if (!names.empty() && ::access((host.kernel.sys + "/block/" + names.front() + "/size").c_str(), F_OK) == 0) {
     disk.name = names.front();
     disk.size = block_size_of(host, disk.name);
     disk.read_only = attribute(host.kernel.sys + "/block/" + disk.name + "/ro") == "1";
