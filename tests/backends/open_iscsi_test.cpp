@@ -817,18 +817,12 @@ TEST_CASE("OpenIscsi: what udev has not named yet is waited for") {
 TEST_CASE("OpenIscsi: an activation after one that ran out of time waits for what that one has waited for") {
   Initiator san;
   san.host.put("queue", "");
-  SECTION("a name") {
-    san.at_login = [&] {
-      san.two_luns();
-      san.host.remove("by-id/scsi-3" + second);
-    };
-  }
-  SECTION("the size of a disk, of which there is the folder only") {
-    san.at_login = [&] {
-      san.two_luns();
-      san.host.remove("sys/block/sdb");
-    };
-  }
+  // A name; the size of a disk, of which there is the folder only.
+  const std::string late = GENERATE("by-id/scsi-3" + second, std::string{"sys/block/sdb"});
+  san.at_login = [&] {
+    san.two_luns();
+    san.host.remove(late);
+  };
   auto storage = san.storage(200ms);
   for (int times = 0; times < 2; ++times) {
     CHECK(has(refusal_of(storage.activate(), Errc::timed_out).detail(), "LUN 0.0.2"));
