@@ -124,7 +124,8 @@ bool listed(Storage<Rbd>& storage, const VolumeName& volume) {
 
 }  // namespace
 
-TEST_CASE("a copy and a stream outlive an OSD that hangs or is started again, and end at their deadline without it") {
+TEST_CASE("a copy and a stream outlive an OSD that hangs or is started again, and end at their deadline without it",
+          "[own]") {
   RbdLab lab{Server::own_cluster("copies", "--set 'mon osd down out interval = 600'"), RbdLab::Where::whole_pool};
   lab.options.timeout = 30s;
   auto storage = lab.storage();

@@ -162,7 +162,7 @@ TEST_CASE("monitors that do not answer cost the deadline and no more") {
         }) < 3s);
 }
 
-TEST_CASE("a cluster loses monitors and OSDs, and gets them back") {
+TEST_CASE("a cluster loses monitors and OSDs, and gets them back", "[own]") {
   RbdLab lab{Server::own_cluster("faults", "--set 'mon osd down out interval = 600'"), RbdLab::Where::whole_pool};
   lab.options.timeout = 3s;
   auto storage = lab.storage();
@@ -234,7 +234,8 @@ TEST_CASE("a cluster loses monitors and OSDs, and gets them back") {
   }
 }
 
-TEST_CASE("a cluster says that it is nearly full, then that it is full, and what makes room is done all the same") {
+TEST_CASE("a cluster says that it is nearly full, then that it is full, and what makes room is done all the same",
+          "[own]") {
   RbdLab lab{Server::own_cluster("full", "--mgr --set 'mon osd full ratio = 0.9'"), RbdLab::Where::whole_pool};
   lab.options.timeout = 3s;
   auto storage = lab.storage();

@@ -99,7 +99,7 @@ TEST_CASE("an image of format 1 is told by info as by the list, and does what ne
   CHECK(must(storage.list({.vmid = VmId{990'000'102}, .content = {}})).empty());
 }
 
-TEST_CASE("what an image of format 1 cannot do is refused before anything is done") {
+TEST_CASE("what an image of format 1 cannot do is refused before anything is done", "[own]") {
   const OldPool lab{testing::Server::own_cluster("format1")};
   auto storage = lab.storage();
   const VolumeName volume = lab.make("vm-990000101-disk-0");

@@ -86,7 +86,7 @@ TEST_CASE("QEMU opens our images by path and blockdev: a cluster named by its mo
   both_ways(lab);
 }
 
-TEST_CASE("QEMU opens our images by path and blockdev: a cluster without authentication") {
+TEST_CASE("QEMU opens our images by path and blockdev: a cluster without authentication", "[own]") {
   RbdLab lab{testing::Server::own_cluster("noauth", "--auth none"), RbdLab::Where::whole_pool};
   lab.config.monhost = {must(Portal::parse(lab.server()["MONHOST"]))};
   both_ways(lab);

@@ -214,7 +214,7 @@ TEST_CASE("a request allocates and locks what librbd does, and nothing of ours")
   CHECK(ours < theirs + rounds / 4);
 }
 
-TEST_CASE("requests outlast an OSD that dies and comes back") {
+TEST_CASE("requests outlast an OSD that dies and comes back", "[own]") {
   RbdLab lab{Server::own_cluster("queue"), RbdLab::Where::whole_pool};
   lab.options.timeout = 60s;
   auto storage = lab.storage();
@@ -237,7 +237,8 @@ TEST_CASE("requests outlast an OSD that dies and comes back") {
   CHECK(model.failed() == 0);
 }
 
-TEST_CASE("an OSD that stays away fails the requests at their deadline, and a queue with requests still goes") {
+TEST_CASE("an OSD that stays away fails the requests at their deadline, and a queue with requests still goes",
+          "[own]") {
   RbdLab lab{Server::own_cluster("gone"), RbdLab::Where::whole_pool};
   lab.options.timeout = 2s;
   auto storage = lab.storage();
@@ -276,7 +277,8 @@ TEST_CASE("an OSD that stays away fails the requests at their deadline, and a qu
   model.verify_through(*queue);
 }
 
-TEST_CASE("large writes keep their deadline with an OSD that hangs, also where the conf wants them not to be copied") {
+TEST_CASE("large writes keep their deadline with an OSD that hangs, also where the conf wants them not to be copied",
+          "[own]") {
   RbdLab lab{Server::own_cluster("hung"), RbdLab::Where::whole_pool};
   lab.options.timeout = 2s;
   lab.priv.write("hung.conf",

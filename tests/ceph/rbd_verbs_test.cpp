@@ -249,7 +249,7 @@ TEST_CASE("broken images do not break a listing, are found, and can be removed")
   CHECK(must(storage.list()).size() == 2);
 }
 
-TEST_CASE("clones of format 1 protect their snapshot, of format 2, where all clients can, they need not") {
+TEST_CASE("clones of format 1 protect their snapshot, of format 2, where all clients can, they need not", "[own]") {
   RbdLab lab{testing::Server::own_cluster("clones"), RbdLab::Where::whole_pool};
   auto storage = lab.storage();
   const VolumeName origin = with_data(storage, 5);

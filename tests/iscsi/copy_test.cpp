@@ -43,7 +43,7 @@ void same(const std::string& a, const std::string& b) {
 
 }  // namespace
 
-TEST_CASE("a file is copied to a LUN and back, and QEMU finds them the same") {
+TEST_CASE("a file is copied to a LUN and back, and QEMU finds them the same", "[own]") {
   const Server server = Server::own_target("copy", "--luns 2 --thin");
   San storage = san(server);
   const std::string file = sparse_file(server.folder(), 3);
@@ -117,7 +117,7 @@ TEST_CASE("a LUN is copied to a larger one of another sector size") {
   refused(copy(smaller, destination), Errc::invalid_argument);  // 128 MiB onto 64
 }
 
-TEST_CASE("a copy outlives the death of its target, and says so when it does not come back") {
+TEST_CASE("a copy outlives the death of its target, and says so when it does not come back", "[own]") {
   const Server server = Server::own_target("copy-killed", "--luns 1");
   const std::string file = sparse_file(server.folder(), 17);
   SECTION("it comes back") {

@@ -76,7 +76,7 @@ TEST_CASE("requests of all sizes, at all places") {
   must(device.write_at(device.size(), {}));
 }
 
-TEST_CASE("discard gives space of a thin LUN back, and it reads as zeros") {
+TEST_CASE("discard gives space of a thin LUN back, and it reads as zeros", "[own]") {
   const Server server = Server::own_target("thin", "--luns 1 --thin");
   auto device = must(san(server).open_volume(lun1, Access::read_write));
   const std::string image = server.folder() + "/t1-lun1.img";
@@ -122,7 +122,7 @@ TEST_CASE("a write-protected LUN is read, and not opened for writing") {
   must(device.close());
 }
 
-TEST_CASE("a LUN that is removed under an open device is not found") {
+TEST_CASE("a LUN that is removed under an open device is not found", "[own]") {
   const Server server = Server::own_target("gone", "--luns 2");
   auto device = must(san(server).open_volume(lun1, Access::read_write));
   remove_lun(server, 1, 1);
@@ -131,7 +131,7 @@ TEST_CASE("a LUN that is removed under an open device is not found") {
   refused_within(patience, Errc::not_found, [&] { return device.write_at(Bytes{}, buffer); });
 }
 
-TEST_CASE("another LUN in the place of an open one is not read, and above all not written") {
+TEST_CASE("another LUN in the place of an open one is not read, and above all not written", "[own]") {
   const Server server = Server::own_target("swap", "--luns 1");
   San storage = san(server);
   auto device = must(storage.open_volume(lun1, Access::read_write));

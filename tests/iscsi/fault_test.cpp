@@ -77,7 +77,7 @@ TEST_CASE("a dead portal costs its share of the time, and only once") {
       (all.detail().find("127.0.0.1:1") != std::string::npos && all.detail().find("127.0.0.1:2") != std::string::npos));
 }
 
-TEST_CASE("a stopped target times out, and works again when it goes on") {
+TEST_CASE("a stopped target times out, and works again when it goes on", "[own]") {
   const Server server = Server::own_target("stopped", "--luns 2");
   San storage = san(server, {.timeout = brief});
   auto device = must(storage.open_volume(lun1, Access::read_write));
@@ -104,7 +104,7 @@ TEST_CASE("a stopped target times out, and works again when it goes on") {
   must(device.close());
 }
 
-TEST_CASE("a killed target is unavailable in time, and works again when it is back") {
+TEST_CASE("a killed target is unavailable in time, and works again when it is back", "[own]") {
   const Server server = Server::own_target("killed", "--luns 2");
   San storage = san(server, {.timeout = brief});
   auto device = must(storage.open_volume(lun1, Access::read_write));
@@ -130,7 +130,7 @@ TEST_CASE("a killed target is unavailable in time, and works again when it is ba
   CHECK((seen == data));
 }
 
-TEST_CASE("a write that is on its way when the target dies waits for it, as long as the timeout") {
+TEST_CASE("a write that is on its way when the target dies waits for it, as long as the timeout", "[own]") {
   const Server server = Server::own_target("restarted", "--luns 1");
   auto device = must(san(server, {.timeout = 20s}).open_volume(lun1, Access::read_write));
   const auto data = bytes(3, 32 << 20);
@@ -153,7 +153,7 @@ TEST_CASE("a write that is on its way when the target dies waits for it, as long
   CHECK(same);  // to print 32 MiB would take longer than all tests
 }
 
-TEST_CASE("a list is whole, wherever the connection breaks") {
+TEST_CASE("a list is whole, wherever the connection breaks", "[own]") {
   const Server server = Server::own_target("cut-list", "--luns 40 --size 1");
   Proxy proxy{server["PORTAL"]};
   San storage = san(proxy.portal(), server["IQN1"]);
@@ -177,7 +177,8 @@ TEST_CASE("a list is whole, wherever the connection breaks") {
   CHECK(breaks > 20);
 }
 
-TEST_CASE("a list is whole or refused in time, when the target is killed and started again in the middle of it") {
+TEST_CASE("a list is whole or refused in time, when the target is killed and started again in the middle of it",
+          "[own]") {
   const Server server = Server::own_target("killed-list", "--luns 40 --size 1");
   San storage = san(server, {.timeout = brief});
   int refusals = 0;
@@ -216,7 +217,7 @@ TEST_CASE("a list is whole or refused in time, when the target is killed and sta
   CHECK(refusals > 0);
 }
 
-TEST_CASE("a device reads and writes the right bytes, wherever the connection breaks") {
+TEST_CASE("a device reads and writes the right bytes, wherever the connection breaks", "[own]") {
   const Server server = Server::own_target("cut-device", "--luns 1");
   Proxy proxy{server["PORTAL"]};
   auto device = must(san(proxy.portal(), server["IQN1"]).open_volume(lun1, Access::read_write));
@@ -235,7 +236,7 @@ TEST_CASE("a device reads and writes the right bytes, wherever the connection br
   CHECK(breaks > 20);
 }
 
-TEST_CASE("a connection that stalls half way is given up in time, and the next request works") {
+TEST_CASE("a connection that stalls half way is given up in time, and the next request works", "[own]") {
   const Server server = Server::own_target("stall", "--luns 40 --size 1");
   Proxy proxy{server["PORTAL"]};
   San storage = san(proxy.portal(), server["IQN1"], {.timeout = brief});

@@ -46,7 +46,7 @@ TEST_CASE("status asks the target, and has no numbers") {
   CHECK_FALSE(status.available.has_value());
 }
 
-TEST_CASE("sizes are exact: odd ones, 3 TiB, sectors of 4 KiB, LUN numbers above 255 are flat") {
+TEST_CASE("sizes are exact: odd ones, 3 TiB, sectors of 4 KiB, LUN numbers above 255 are flat", "[own]") {
   const Server server = Server::own_target("sizes", "--luns 1");
   add_lun(server, 1, 2, "1048576512", "a2");  // 1000 MiB and one sector
   add_lun(server, 1, 3, "1610612736", "a3");  // 1.5 GiB
@@ -82,7 +82,7 @@ TEST_CASE("sizes are exact: odd ones, 3 TiB, sectors of 4 KiB, LUN numbers above
   }
 }
 
-TEST_CASE("200 LUNs are listed in one session, again and again") {
+TEST_CASE("200 LUNs are listed in one session, again and again", "[own]") {
   const Server server = Server::own_target("many", "--luns 200 --size 1");
   San storage = san(server);
   for (int round = 0; round < 3; ++round) {
@@ -101,7 +101,7 @@ TEST_CASE("200 LUNs are listed in one session, again and again") {
   CHECK(std::stoi(sessions) == 1);
 }
 
-TEST_CASE("LUNs that come and go show at once") {
+TEST_CASE("LUNs that come and go show at once", "[own]") {
   const Server server = Server::own_target("change", "--luns 2");
   San storage = san(server);
   CHECK(must(storage.list()).size() == 2);

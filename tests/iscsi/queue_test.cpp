@@ -82,7 +82,7 @@ TEST_CASE("a LUN that was opened to read takes no changes, and a write-protected
   CHECK(queue.trouble() == nullptr);
 }
 
-TEST_CASE("a queue has 1 to 4096 requests and 1 to 16 sessions, and needs a target") {
+TEST_CASE("a queue has 1 to 4096 requests and 1 to 16 sessions, and needs a target", "[own]") {
   const Server server = Server::own_target("none", "--luns 1");
   auto device = must(san(server, {.timeout = brief}).open_volume(lun1, Access::read_only));
   refused(device.queue(0), Errc::invalid_argument);
@@ -95,7 +95,7 @@ TEST_CASE("a queue has 1 to 4096 requests and 1 to 16 sessions, and needs a targ
   refused_within(slack, Errc::unavailable, [&] { return device.queue(1); });
 }
 
-TEST_CASE("a target that is killed and comes back costs time, and no request") {
+TEST_CASE("a target that is killed and comes back costs time, and no request", "[own]") {
   const Server server = Server::own_target("queue-killed", "--luns 1");
   for (const std::size_t sessions : {1U, 2U}) {
     CAPTURE(sessions);
@@ -111,7 +111,7 @@ TEST_CASE("a target that is killed and comes back costs time, and no request") {
   }
 }
 
-TEST_CASE("wherever a connection breaks, the bytes are right") {
+TEST_CASE("wherever a connection breaks, the bytes are right", "[own]") {
   const Server server = Server::own_target("queue-cut", "--luns 1");
   Proxy proxy{server["PORTAL"]};
   int breaks = 0;
@@ -131,7 +131,7 @@ TEST_CASE("wherever a connection breaks, the bytes are right") {
   CHECK(breaks > 15);
 }
 
-TEST_CASE("requests over a connection that stalls come back in time, and the next ones work") {
+TEST_CASE("requests over a connection that stalls come back in time, and the next ones work", "[own]") {
   const Server server = Server::own_target("queue-stall", "--luns 1");
   Proxy proxy{server["PORTAL"]};
   auto device = must(san(proxy.portal(), server["IQN1"], {.timeout = brief}).open_volume(lun1, Access::read_write));
@@ -151,7 +151,7 @@ TEST_CASE("requests over a connection that stalls come back in time, and the nex
   CHECK(model.failed() >= 5);
 }
 
-TEST_CASE("a stopped target times out, a killed one is not there, and writes that were sent are in doubt") {
+TEST_CASE("a stopped target times out, a killed one is not there, and writes that were sent are in doubt", "[own]") {
   const Server server = Server::own_target("queue-gone", "--luns 1");
   auto queue = open_queue(server, lun1, 64, GENERATE(1U, 2U), {.timeout = brief});
   const PageBuffer memory{1U << 20U};
@@ -228,7 +228,7 @@ TEST_CASE("the time of a request does not run out before the queue was asked for
   CHECK(queue.trouble() == nullptr);
 }
 
-TEST_CASE("a queue that goes while its target is away does so in time") {
+TEST_CASE("a queue that goes while its target is away does so in time", "[own]") {
   const Server server = Server::own_target("queue-leave", "--luns 1");
   const PageBuffer memory{1U << 20U};
   const ::iovec all = memory.iov();
@@ -244,7 +244,7 @@ TEST_CASE("a queue that goes while its target is away does so in time") {
   }
 }
 
-TEST_CASE("another LUN in the place of the one of a queue is not touched") {
+TEST_CASE("another LUN in the place of the one of a queue is not touched", "[own]") {
   const Server server = Server::own_target("queue-swap", "--luns 1");
   auto queue = open_queue(server, lun1, 8, GENERATE(1U, 2U));
   const PageBuffer memory{1U << 20U, std::byte{0x5a}};
@@ -277,7 +277,7 @@ TEST_CASE("another LUN in the place of the one of a queue is not touched") {
   static_cast<void>(output_of("cmp -n 33554432 " + image + " /dev/zero"));  // not a byte of ours
 }
 
-TEST_CASE("requests to a LUN that is removed fail") {
+TEST_CASE("requests to a LUN that is removed fail", "[own]") {
   const Server server = Server::own_target("queue-removed", "--luns 2");
   auto queue = open_queue(server, lun1, 8);
   const PageBuffer memory{4096};
@@ -289,7 +289,7 @@ TEST_CASE("requests to a LUN that is removed fail") {
   CHECK(perform(queue, write_request(Bytes{}, {&one, 1})) == -ENODEV);
 }
 
-TEST_CASE("a UNIT ATTENTION in the middle of many requests is answered by a look at the LUN") {
+TEST_CASE("a UNIT ATTENTION in the middle of many requests is answered by a look at the LUN", "[own]") {
   const Server server = Server::own_target("queue-attention", "--luns 1");
   auto queue = open_queue(server, lun1, 32, GENERATE(1U, 2U));
   QueueModel model{Bytes{}, 16_MiB, false};
@@ -311,7 +311,7 @@ TEST_CASE("a UNIT ATTENTION in the middle of many requests is answered by a look
   CHECK(model.failed() == 0);
 }
 
-TEST_CASE("a target that is busy is asked again, until the deadline") {
+TEST_CASE("a target that is busy is asked again, until the deadline", "[own]") {
   const Server server = Server::own_target("queue-busy", "--luns 1");
   Proxy proxy{server["PORTAL"]};
   const std::size_t sessions = GENERATE(1U, 2U);
@@ -343,7 +343,7 @@ TEST_CASE("a target that is busy is asked again, until the deadline") {
   CHECK(perform(hasty_queue, read_request(Bytes{}, {&one, 1})) == 4096);
 }
 
-TEST_CASE("a reservation of somebody else is an error of its own") {
+TEST_CASE("a reservation of somebody else is an error of its own", "[own]") {
   const Server server = Server::own_target("queue-reserved", "--luns 1");
   Proxy proxy{server["PORTAL"]};
   auto device = must(san(proxy.portal(), server["IQN1"]).open_volume(lun1, Access::read_write));

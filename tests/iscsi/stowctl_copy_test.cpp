@@ -27,7 +27,7 @@ std::string bytes(const std::string& path) {
 
 }  // namespace
 
-TEST_CASE("stowctl copy: a file onto a LUN, and the LUN into a file") {
+TEST_CASE("stowctl copy: a file onto a LUN, and the LUN into a file", "[own]") {
   const Server server = Server::own_target("ctl-copy", "--luns 2 --size 8");
   const Stowctl stowctl{section(server)};
   std::string image(8 << 20, '\0');
@@ -50,7 +50,7 @@ TEST_CASE("stowctl copy: a file onto a LUN, and the LUN into a file") {
   CHECK(shown.out.find("8388608 bytes to ") != std::string::npos);
 }
 
-TEST_CASE("stowctl copy: what cannot be copied, and what is not overwritten") {
+TEST_CASE("stowctl copy: what cannot be copied, and what is not overwritten", "[own]") {
   const Server server = Server::own_target("ctl-refuse", "--luns 2 --size 8");
   const Stowctl stowctl{section(server)};
   stowctl.write("there", "old");
@@ -70,7 +70,7 @@ TEST_CASE("stowctl copy: what cannot be copied, and what is not overwritten") {
   }
 }
 
-TEST_CASE("stowctl copy: Ctrl-C leaves no file that looks good") {
+TEST_CASE("stowctl copy: Ctrl-C leaves no file that looks good", "[own]") {
   const Server server = Server::own_target("ctl-stop", "--luns 1 --size 64");
   const Stowctl stowctl{section(server)};
   const Stowctl::Running running =

@@ -12,7 +12,7 @@ using stowage::testing::Run;
 using stowage::testing::Server;
 using stowage::testing::Stowctl;
 
-TEST_CASE("stowctl export: a reader that sleeps for longer than the target waits gets all bytes of a LUN") {
+TEST_CASE("stowctl export: a reader that sleeps for longer than the target waits gets all bytes of a LUN", "[own]") {
   const Server server = Server::own_target("ctl-export", "--luns 1 --size 24");
   const Stowctl stowctl{"iscsidirect: san\n\tportal " + server["PORTAL"] + "\n\ttarget " + server["IQN1"] + "\n"};
   std::string image(24 << 20, '\0');

@@ -20,7 +20,8 @@ class Server {
   /// Leave it as you found it: other tests follow.
   static Server shared(const std::string& name) { return Server{name, {}}; }
 
-  /// A server of this test's own, to break. It ends with the test; if the test dies first, with the suite.
+  /// A server of this test's own, to break. It ends with the test; if the test dies first, with the suite. A test with
+  /// no shared server beside it is tagged [own], and runs beside those that have them.
   static Server own_cluster(const std::string& name, const std::string& options = {}) {
     return Server{"ceph-" + name, "cluster", options};
   }
