@@ -127,6 +127,8 @@ TEST_CASE("the table of verbs on an unfinished volume") {
     CHECK(code(verb, intent, Liveness::unknown) == Errc::in_use);
     CHECK(admit(verb, {"another"}, intent, Liveness::dead) == Admission::take_over);
   }
+  CHECK(admit(Verb::rollback, same, sample("receive"), Liveness::dead) == Admission::take_over);
+  CHECK_FALSE(admit(Verb::rollback, same, sample("import"), Liveness::dead));
   const Intent marked = sample("template");
   CHECK(admit(Verb::make_template, same, marked, Liveness::dead) == Admission::take_over);
   CHECK_FALSE(admit(Verb::make_template, {"another"}, marked, Liveness::dead));

@@ -73,9 +73,11 @@ constexpr bool always_allowed(Verb verb) noexcept {
          verb == Verb::open_snapshot;
 }
 
-/// The same verb again, with the same arguments; a rollback may go to any snapshot. A removal may follow every verb.
+/// The same verb again, with the same arguments. A removal may follow every verb; a rollback, to any snapshot, all that
+/// leave the content half changed: it replaces all of it.
 inline bool may_take_over(Verb verb, const std::vector<std::string>& arguments, const Intent& intent) {
   if (verb == Verb::remove) return true;
+  if (verb == Verb::rollback && intent.verb == name(Verb::receive)) return true;
   if (name(verb) != intent.verb) return false;
   return verb == Verb::rollback || intent.format != IntentFormat::current || arguments == intent.arguments;
 }
