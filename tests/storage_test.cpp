@@ -220,7 +220,7 @@ TEST_CASE("unfinished verbs are listed as incomplete and recovered") {
   CHECK(s.storage.info(made)->incomplete());
   CHECK(s.storage.info(made)->intent == "rollback");
   CHECK(s.storage.check()->size() == 1);
-  CHECK(s.storage.recover()->size() == 1);
+  CHECK(s.storage.recover()->done.size() == 1);
   CHECK_FALSE(s.storage.info(made)->incomplete());
   CHECK(s.storage.recover()->empty());
 }
@@ -230,9 +230,14 @@ TEST_CASE("an import that somebody is still writing is not recovered from under 
   const VolumeName made = s.storage.begin_import({.vmid = guest, .size = 1_MiB}).value();
   auto device = s.storage.open_volume(made, Access::read_write);
   REQUIRE(device);
-  CHECK(s.storage.recover()->empty());
+  const Recovery beside = s.storage.recover().value();
+  CHECK((beside.done.empty() && beside.left.empty()));
+  REQUIRE(beside.busy.size() == 1);
+  CHECK(beside.busy[0].object == "vm-100-disk-0");
+  CHECK(beside.busy[0].verb == "import");
+  CHECK_FALSE(beside.busy[0].holder.empty());
   REQUIRE(device->close());
-  CHECK(s.storage.recover()->size() == 1);
+  CHECK(s.storage.recover()->done.size() == 1);
 }
 
 TEST_CASE("one planned failure, then all is well") {

@@ -155,7 +155,8 @@ struct Commands {
 };
 
 void add_config_commands(Commands commands);    // features, config check|show
-void add_status_commands(Commands commands);    // status, check, recover
+void add_status_commands(Commands commands);    // status, check
+void add_recover_commands(Commands commands);   // recover
 void add_watch_commands(Commands commands);     // watch
 void add_volume_commands(Commands commands);    // list, info, path, blockdev, activate, deactivate
 void add_change_commands(Commands commands);    // alloc, free, resize, rename, template, flatten

@@ -1,4 +1,4 @@
-// status, check, recover: about a storage, or all of them side by side
+// status, check: about a storage, or all of them side by side
 
 #include "command.hpp"
 #include "failure.hpp"
@@ -93,16 +93,14 @@ Result<Answer> show_status(Context& context, const OneStorage& which) {
   return answer;
 }
 
-/// For `check` and `recover`: what all usable storages say, as rows. One that fails does not hide the others, but the
-/// exit status tells of it.
-template <class T, class Ask, class Row>
-Result<Answer> rows(Context& context, const OneStorage& which, bool has_deadline, Ask ask, Row row) {
+/// What all usable storages report, as rows. One that fails does not hide the others, but sets the exit status.
+Result<Answer> check_storages(Context& context, const OneStorage& which) {
   const auto file = context.config();
   if (!file) return fail(file.error());
   auto storages = chosen(*file, which.storage);
   if (!storages) return fail(storages.error());
   if (which.storage.empty()) std::erase_if(*storages, is_disabled);
-  const auto answers = context.ask(*file, *storages, has_deadline, ask);
+  const auto answers = context.ask(*file, *storages, true, [](const AnyStorage& storage) { return storage.check(); });
   if (!which.storage.empty() && !answers.front()) return fail(answers.front().error());
   Answer answer{{}, Json::array()};
   for (std::size_t i = 0; i < storages->size(); ++i) {
@@ -111,34 +109,14 @@ Result<Answer> rows(Context& context, const OneStorage& which, bool has_deadline
       if (answer.exit_status == 0) answer.exit_status = exit_status(answers[i].error().code());
       continue;
     }
-    for (const T& item : *answers[i]) {
-      auto [text, json] = row(item);
-      json["storage"] = (*storages)[i].id.str();
-      answer.text += (answer.text.empty() ? "" : "\n") + (*storages)[i].id.str() + ": " + text;
-      answer.json.push_back(json);
+    for (const Finding& f : *answers[i]) {
+      const std::string& id = (*storages)[i].id.str();
+      answer.text += (answer.text.empty() ? "" : "\n") + id + ": " + f.object + ": " + f.problem;
+      if (!f.advice.empty()) answer.text += " (" + f.advice + ")";
+      answer.json.push_back({{"storage", id}, {"object", f.object}, {"problem", f.problem}, {"advice", f.advice}});
     }
   }
   return answer;
-}
-
-Result<Answer> check_storages(Context& context, const OneStorage& which) {
-  return rows<Finding>(
-      context, which, true, [](const AnyStorage& storage) { return storage.check(); },
-      [](const Finding& f) {
-        std::string text = f.object + ": " + f.problem;
-        if (!f.advice.empty()) text += " (" + f.advice + ")";
-        return std::pair{text, Json{{"object", f.object}, {"problem", f.problem}, {"advice", f.advice}}};
-      });
-}
-
-Result<Answer> recover_storages(Context& context, const OneStorage& which) {
-  if (context.options().dry_run) return check_storages(context, which);
-  context.begin_change();
-  return rows<Recovered>(
-      context, which, false, [](AnyStorage& storage) { return storage.recover(); },
-      [](const Recovered& r) {
-        return std::pair{r.object + ": " + r.action, Json{{"object", r.object}, {"action", r.action}}};
-      });
 }
 
 void one_storage(CLI::App& app, OneStorage& which) { app.add_option("ID", which.storage, "only this storage"); }
@@ -149,7 +127,6 @@ void add_status_commands(Commands commands) {
   commands.add<OneStorage>("status", "how the storages are doing, all asked at once", one_storage, show_status);
   commands.add<OneStorage>("check", "unfinished work and what else an administrator should know", one_storage,
                            check_storages);
-  commands.add<OneStorage>("recover", "finish or undo unfinished work", one_storage, recover_storages);
 }
 
 }  // namespace stowctl

@@ -42,6 +42,7 @@ void add_options(CLI::App& app, Options& options) {
 void add_commands(Commands commands) {
   add_config_commands(commands);
   add_status_commands(commands);
+  add_recover_commands(commands);
   add_watch_commands(commands);
   add_volume_commands(commands);
   add_change_commands(commands);

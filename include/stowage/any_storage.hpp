@@ -188,7 +188,7 @@ class BasicAnyDevice {
 
 /// One of `Storage<Bs>...`, with the same verbs. What the table forbids is `not_supported` here.
 template <class... Bs>
-class BasicAnyStorage {
+class BasicAnyStorage : public AnyImportVerbs<BasicAnyStorage<Bs...>>, public AnyRecoverVerbs<BasicAnyStorage<Bs...>> {
  public:
   using Device = BasicAnyDevice<Bs...>;
 
@@ -334,20 +334,13 @@ class BasicAnyStorage {
         },
         storage_);
   }
-  Result<VolumeName> begin_import(const CreateSpec& spec) {
-    return call<VolumeName, Capability::import>(*this, [&](auto& s) { return s.begin_import(spec); });
-  }
-  Result<void> end_import(const VolumeName& volume) {
-    return call<void, Capability::import>(*this, [&](auto& s) { return s.end_import(volume); });
-  }
-  [[nodiscard]] Result<std::vector<Finding>> check() const {
-    return std::visit([](const auto& s) { return s.check(); }, storage_);
-  }
-  Result<std::vector<Recovered>> recover() {
-    return std::visit([](auto& s) { return s.recover(); }, storage_);
-  }
 
  private:
+  template <class>
+  friend class AnyImportVerbs;
+  template <class>
+  friend class AnyRecoverVerbs;
+
   template <class T, Capability C, class Self, class Verb>
   static Result<T> call(Self& self, Verb verb) {
     return std::visit(

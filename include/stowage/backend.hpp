@@ -62,7 +62,10 @@ namespace stowage {
 ///
 /// Optional: `rollback_at_next_activation(v, s, work)`, see `DeferredRollbackBackend`.
 ///
-/// What multi-step verbs of its own left behind is found and finished by the optional `check()` and `recover()`.
+/// What multi-step verbs of its own left unfinished is found by the optional `check()`, and finished or undone by
+/// `recover(only, options, work)`: `Result<Recovery>`, of one volume (`only`, an optional name) or of all. Its errors:
+/// it could not be listed what is unfinished; not_found (`only`). What fails about one volume is a row of `left`; when
+/// it is asked to stop, so is each volume that it did not come to (cancelled).
 template <class B>
 concept Backend = std::movable<B> && requires(B& b, const B& seen, const StorageId& id,
                                               const typename B::Config& config, const OpenOptions& options,

@@ -10,6 +10,8 @@
 #include <stowage/detail/storage_lock.hpp>
 #include <stowage/names.hpp>
 #include <stowage/storage_config.hpp>
+#include <stowage/verbs/import.hpp>
+#include <stowage/verbs/recover.hpp>
 #include <stowage/volume.hpp>
 #include <string>
 #include <type_traits>
@@ -28,7 +30,7 @@ namespace stowage {
 /// it go as soon as it reports progress, so none is held while data are copied or discarded. Other verbs take none.
 /// Threads: may be called from several.
 template <Backend B>
-class Storage {
+class Storage : public ImportVerbs<B, Storage<B>>, public RecoverVerbs<B, Storage<B>> {
   static_assert(audited<B>);
 
  public:
@@ -296,35 +298,12 @@ class Storage {
   }
   this_storage_type_cannot_open_snapshots open_volume(const VolumeName&, const SnapshotName&) = delete;
 
-  /// Makes a volume that is `incomplete` until `end_import`: for the ones who fill it (`import_volume`).
-  Result<VolumeName> begin_import(const CreateSpec& spec)
-    requires supports<B, Capability::import>
-  {
-    return make(spec, [&](const VolumeName& v) { return backend_.begin_import(v, spec); });
-  }
-  this_storage_type_cannot_be_imported_to begin_import(const CreateSpec&) = delete;
-
-  /// The volume is whole from now on.
-  Result<void> end_import(const VolumeName& volume)
-    requires supports<B, Capability::import>
-  {
-    return on(volume, [&](const VolumeName& v) { return backend_.end_import(v); });
-  }
-  this_storage_type_cannot_be_imported_to end_import(const VolumeName&) = delete;
-
-  /// Unfinished verbs, and what else an administrator should know. Changes nothing.
-  [[nodiscard]] Result<std::vector<Finding>> check() const {
-    if constexpr (requires { backend_.check(); }) return named(backend_.check());
-    return std::vector<Finding>{};
-  }
-
-  /// Finishes or undoes every unfinished verb, also those of other hosts that died. May be repeated.
-  Result<std::vector<Recovered>> recover() {
-    if constexpr (requires { backend_.recover(); }) return named(backend_.recover());
-    return std::vector<Recovered>{};
-  }
-
  private:
+  template <class, class>
+  friend class ImportVerbs;
+  template <class, class>
+  friend class RecoverVerbs;
+
   template <class T>
   Result<T> named(Result<T> result) const {
     return std::move(result).map_error([&](Error&& error) { return std::move(error).about(id_.str()); });

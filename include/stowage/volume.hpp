@@ -7,6 +7,7 @@
 #include <optional>
 #include <stop_token>
 #include <stowage/core/bytes.hpp>
+#include <stowage/core/error.hpp>
 #include <stowage/core/ids.hpp>
 #include <stowage/features.hpp>
 #include <string>
@@ -149,8 +150,50 @@ struct Finding {
 
 /// Something that `recover` put in order.
 struct Recovered {
+  std::string object;  ///< the volume, or what else it was
+  std::string action;  ///< what was done, or, of a dry run, would be: "finished its removal"
+};
+
+/// A volume that `recover` did not touch, because the verb that holds it still runs.
+struct RecoveryBusy {
   std::string object;
-  std::string action;
+  std::string verb;    ///< "import"
+  std::string holder;  ///< that runs it: host and process, or address of a client; empty if that is not known
+};
+
+/// A volume that `recover` could not put in order: it needs a person.
+struct RecoveryLeft {
+  std::string object;
+  std::string verb;    ///< empty if it is not known
+  std::string reason;  ///< why it was left, and what can be done
+  std::string holder;  ///< as in `RecoveryBusy`
+  Errc code = Errc::wrong_state;
+};
+
+/// What `recover` found and did.
+struct Recovery {
+  std::vector<Recovered> done{};
+  std::vector<RecoveryBusy> busy{};
+  std::vector<RecoveryLeft> left{};
+
+  [[nodiscard]] bool empty() const noexcept { return done.empty() && busy.empty() && left.empty(); }
+};
+
+/// How far `recover` may go. Without any of these it does only what cannot lose anything.
+struct RecoverOptions {
+  /// What a person decides about one volume that was left.
+  enum class Then {
+    none,    ///< nothing: it stays left
+    finish,  ///< complete the verb, although the volume was written to since
+    keep,    ///< keep what the volume holds now, and forget the verb
+    adopt,   ///< take over a record that this version cannot read, or that an older version wrote
+  };
+
+  /// Lock out the client that holds the volume (rbd: blocklist its address, which takes all its images from it), and
+  /// take over what it runs, although it may be alive.
+  bool fence = false;
+  Then then = Then::none;
+  bool dry_run = false;  ///< change nothing: `done` is what would be done
 };
 
 }  // namespace stowage

@@ -423,7 +423,7 @@ TEST_CASE("a metadata snapshot that was left behind is told, and kept as long as
   CHECK(findings[0].object == "vg/pool");
   CHECK(findings[0].advice.find("recover releases it") != std::string::npos);
   runner.clear_log();
-  CHECK(must(storage.recover()).empty());
+  CHECK(must(storage.recover()).done.empty());
   for (const Command& command : runner.log()) CHECK(command.argv[0] == "/sbin/lvs");
 }
 

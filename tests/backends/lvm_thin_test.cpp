@@ -388,7 +388,7 @@ TEST_CASE("renaming takes the snapshots along, with a trace for who finds it hal
   bed.says(lvs_pool() + lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=rename/vm-7-x/vm-8-x"}}) + tagged);
   CHECK(must(storage.snapshots(volume)).size() == 1);
   bed.runner.clear_log();
-  CHECK(must(storage.recover()).size() == 1);
+  CHECK(must(storage.recover()).done.size() == 1);
   CHECK(bed.changes() == Lines{"lvchange --deltag stowage.of=vm-8-x --addtag stowage.of=vm-7-x vg/snap_vm-7-x_s1",
                                "lvchange --deltag stowage.intent=rename/vm-7-x/vm-8-x vg/vm-7-x"});
 
@@ -396,7 +396,7 @@ TEST_CASE("renaming takes the snapshots along, with a trace for who finds it hal
   bed.says(lvs_pool() + lvs_volume("vm-8-x", {{"lv_tags", "stowage.intent=rename/vm-7-x/vm-8-x"}}) + tagged);
   CHECK(must(storage.snapshots(volume_name("vm-8-x"))).size() == 1);
   bed.runner.clear_log();
-  CHECK(must(storage.recover()).size() == 1);
+  CHECK(must(storage.recover()).done.size() == 1);
   CHECK(bed.changes() == Lines{"lvrename vg snap_vm-7-x_s1 snap_vm-8-x_s1",
                                "lvchange --deltag stowage.intent=rename/vm-7-x/vm-8-x vg/vm-8-x"});
 }
@@ -407,19 +407,25 @@ TEST_CASE("recovery leaves alone what a living verb is at") {
   {
     const auto lock = detail::LvmLock::take(bed.options, "vg", "vm-7-x", std::chrono::milliseconds{0});
     REQUIRE(lock);
-    CHECK(must(storage.recover()).empty());
+    const Recovery beside = must(storage.recover());
+    CHECK((beside.done.empty() && beside.left.empty()));
+    CHECK(beside.busy.size() == 1);
     const auto second = detail::LvmLock::take(bed.options, "vg", "vm-7-x", std::chrono::milliseconds{0});
     REQUIRE_FALSE(second);
     CHECK(second.error().code() == Errc::in_use);
     CHECK(detail::LvmLock::take(bed.options, "vg", "vm-7-y", std::chrono::milliseconds{0}));
   }
-  CHECK(must(storage.recover()).size() == 1);
+  CHECK(must(storage.recover()).done.size() == 1);
   CHECK(bed.changes() == Lines{"lvremove vg/vm-7-x"});
 }
 
 TEST_CASE("an intent that nobody knows is not touched") {
   Bed bed{lvs_pool() + lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=dance"}})};
-  refused(bed.storage().recover(), Errc::not_supported);
+  const std::vector<RecoveryLeft> left = must(bed.storage().recover()).left;
+  REQUIRE(left.size() == 1);
+  CHECK(left.front().object == "vm-7-x");
+  CHECK(left.front().verb == "dance");
+  CHECK(left.front().code == Errc::not_supported);
   CHECK(bed.changes().empty());
 }
 
@@ -492,7 +498,7 @@ TEST_CASE("a volume notes in a tag how far a stream has come, and whose content 
   }
   SECTION("recovery goes back to the base, and no stream goes on before that has ended") {
     Bed bed{lvs_pool() + received("4096/rbd-1-2/s1") + snapshot("")};
-    CHECK(must(bed.storage().recover()).size() == 1);
+    CHECK(must(bed.storage().recover()).done.size() == 1);
     const Lines changes = bed.changes();
     REQUIRE(changes.size() == 5);
     CHECK(changes[0] ==
@@ -505,7 +511,7 @@ TEST_CASE("a volume notes in a tag how far a stream has come, and whose content 
   }
   SECTION("what a stream had made in part is removed") {
     Bed bed{lvs_pool() + received("4096/rbd-1-2")};
-    CHECK(must(bed.storage().recover()).size() == 1);
+    CHECK(must(bed.storage().recover()).done.size() == 1);
     CHECK(bed.changes().back().starts_with("lvremove "));
   }
 }

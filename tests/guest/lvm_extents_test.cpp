@@ -259,7 +259,7 @@ TEST_CASE("who dies while the metadata are held still is cleaned up after") {
     Child child{"child reads the metadata", lab.vg()};
     REQUIRE(child.is_ready());
     CHECK(held(lab) != "-");
-    CHECK(must(storage.recover()).empty());  // it lives
+    CHECK(must(storage.recover()).done.empty());  // it lives
     REQUIRE(must(storage.check()).size() == 1);
     auto waiting = std::async(std::launch::async, [&] { return device.extents(); });
     CHECK(waiting.wait_for(1s) == std::future_status::timeout);
@@ -274,7 +274,7 @@ TEST_CASE("who dies while the metadata are held still is cleaned up after") {
     REQUIRE(child.is_ready());
   }
   CHECK(held(lab) != "-");
-  CHECK(must(storage.recover()).size() == 1);
+  CHECK(must(storage.recover()).done.size() == 1);
   pool_is_at_rest(lab);
   CHECK(must(storage.check()).empty());
   CHECK((must(device.extents()) == mapped));
@@ -310,7 +310,7 @@ TEST_CASE("a metadata snapshot of another program is neither read nor released, 
   const std::string theirs = held(lab);
   write(device, 20, 1);
   CHECK(says(refusal_of(device.extents(), Errc::in_use), "another program"));
-  CHECK(must(storage.recover()).empty());
+  CHECK(must(storage.recover()).done.empty());
   REQUIRE(must(storage.check()).size() == 1);
   CHECK(must(storage.check())[0].advice.find("release_metadata_snap") != std::string::npos);
   CHECK(copied(device, "/tmp/copy-of-a-thin-volume") >= 16_MiB);

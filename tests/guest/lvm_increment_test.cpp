@@ -122,14 +122,14 @@ TEST_CASE("recovery undoes what a stream has brought to a thin volume in part") 
   const auto whole = stream(thin, from, s1);
   refused(receive(thin, to, whole, {.receipt_every = 64_KiB}, whole.size() - 20), Errc::unavailable);
   CHECK(must(thin.info(to)).intent == "receive");
-  CHECK(must(thin.recover()).size() == 1);
+  CHECK(must(thin.recover()).done.size() == 1);
   refused(thin.info(to), Errc::not_found);
   must(receive(thin, to, whole));
   testing::fill(thin, from, 2, 1 << 20);
   must(thin.snapshot(from, s2));
   const auto more = stream(thin, from, s2, {.since = s1});
   refused(receive(thin, to, more, {.receipt_every = 64_KiB}, more.size() - 20), Errc::unavailable);
-  CHECK(must(thin.recover()).size() == 1);
+  CHECK(must(thin.recover()).done.size() == 1);
   CHECK_FALSE(must(thin.info(to)).incomplete());
   CHECK(testing::content(must(thin.open_volume(to, Access::read_only))) == 1);
   CHECK(must(thin.snapshots(to)).size() == 1);

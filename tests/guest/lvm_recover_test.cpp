@@ -78,7 +78,7 @@ int die_everywhere(const LvmLab& lab, Verb verb, After after) {
 
 void nothing_is_left_to_do(Storage<LvmThin>& storage) {
   static_cast<void>(must(storage.recover()));
-  CHECK(must(storage.recover()).empty());
+  CHECK(must(storage.recover()).done.empty());
   for (const Finding& finding : must(storage.check())) FAIL_CHECK(finding.object << ": " << finding.problem);
 }
 
@@ -235,10 +235,10 @@ TEST_CASE("an import is left alone while somebody fills it, and removed when he 
   Child child{"child fills an import", lab.vg()};
   REQUIRE(child.is_ready());
   CHECK(must(storage.info(volume)).intent == "import");
-  CHECK(must(storage.recover()).empty());
+  CHECK(must(storage.recover()).done.empty());
   const Error error = refusal_of(storage.open_volume(volume, Access::read_write), Errc::in_use);
   CHECK(error.message().find("process ") != std::string::npos);
   child.kill();
-  CHECK(must(storage.recover()).size() == 1);
+  CHECK(must(storage.recover()).done.size() == 1);
   CHECK(lab.names() == "pool ");
 }

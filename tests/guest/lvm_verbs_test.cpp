@@ -206,7 +206,7 @@ TEST_CASE("an open volume is rolled back when somebody activates it next") {
   auto user = must(storage.open_volume(volume, Access::read_only));
   must(storage.rollback(volume, s1, later));
   CHECK(must(storage.info(volume)).intent == "rollback");
-  CHECK(must(storage.recover()).empty());
+  CHECK(must(storage.recover()).done.empty());
   refused(storage.rollback(volume, s1, later), Errc::in_use);
   refused(storage.remove(volume, {.snapshots = true}), Errc::in_use);
   refused(storage.resize(volume, 64_MiB), Errc::wrong_state);
@@ -214,7 +214,7 @@ TEST_CASE("an open volume is rolled back when somebody activates it next") {
   CHECK(before == 2);
   sh("lvchange -an " + lab.spec(volume.str()) + " && lvchange -ay -K " + lab.spec(volume.str()));
   CHECK(content(must(storage.open_volume(volume, Access::read_only))) == 1);
-  CHECK(must(storage.recover()).size() == 1);
+  CHECK(must(storage.recover()).done.size() == 1);
   CHECK_FALSE(must(storage.info(volume)).incomplete());
   CHECK(lab.lvs(volume.str(), "lv_uuid") == uuid);
   REQUIRE(must(storage.snapshots(volume)).size() == 1);

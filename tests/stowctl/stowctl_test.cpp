@@ -89,6 +89,7 @@ TEST_CASE("stowctl: wrong usage is 2, and says so in JSON too") {
                                                   {"config"},
                                                   {"scan"},
                                                   {"list", "--vmid"},
+                                                  {"recover", "ceph:vm-1-x", "--keep", "--finish"},
                                                   {"--nonsense"}};
   for (const auto& arguments : all) {
     const Run run = stowctl(arguments);
@@ -109,6 +110,10 @@ TEST_CASE("stowctl: arguments that are not what they should be") {
   CHECK(stowctl.refused(2, {"info", "ceph"})["code"] == "parse_failed");
   CHECK(stowctl.refused(2, {"info", "/dev/sda"})["code"] == "parse_failed");
   CHECK(stowctl.refused(2, {"alloc", "ceph", "99", "", "4G"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(2, {"recover", "--keep"})["code"] == "invalid_argument");
+  CHECK(stowctl.refused(2, {"recover", "ceph", "--adopt"})["code"] == "invalid_argument");
+  CHECK(stowctl.refused(2, {"recover", "a b:vm-1-x"})["code"] == "parse_failed");
+  CHECK(stowctl.refused(3, {"recover", "nothing:vm-1-x"})["code"] == "not_found");
   CHECK(stowctl.refused(2, {"alloc", "ceph", "1000000000", "", "4G"})["code"] == "parse_failed");
   CHECK(stowctl.refused(2, {"list", "ceph", "--content", "iso"})["code"] == "parse_failed");
   CHECK(stowctl.refused(2, {"export", "ceph:vm-1-x", "qcow2", "-"})["code"] == "parse_failed");

@@ -199,7 +199,9 @@ class BasicLvmThin {
   }
 
   [[nodiscard]] Result<std::vector<Finding>> check() const { return detail::lvm_check(tools_); }
-  Result<std::vector<Recovered>> recover() { return detail::lvm_recover(tools_); }
+  Result<Recovery> recover(const std::optional<VolumeName>& only, const RecoverOptions& options, const Work& work) {
+    return detail::lvm_recover(tools_, only, options, work);
+  }
 
  private:
   explicit BasicLvmThin(detail::LvmTools<Runner> tools) : tools_{std::move(tools)} {}

@@ -190,7 +190,9 @@ class Rbd {
   }
 
   [[nodiscard]] Result<std::vector<Finding>> check() const { return detail::rbd_check_storage(*pool_); }
-  Result<std::vector<Recovered>> recover() { return detail::rbd_recover_storage(pool_); }
+  Result<Recovery> recover(const std::optional<VolumeName>& only, const RecoverOptions& options, const Work& work) {
+    return detail::rbd_recover_storage(pool_, only, options, work);
+  }
 
  private:
   explicit Rbd(detail::RbdPoolPtr pool) noexcept : pool_{std::move(pool)} {}

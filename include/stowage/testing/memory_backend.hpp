@@ -285,23 +285,8 @@ class MemoryBackend {
   }
   /// Removes what was being imported or removed, unless somebody is writing to it; what was receiving a stream goes
   /// back to its base. Other intents are just cleared.
-  Result<std::vector<Recovered>> recover() {
-    return locked([&]() -> Result<std::vector<Recovered>> {
-      std::vector<Recovered> done;
-      for (auto at = state_->volumes.begin(); at != state_->volumes.end();) {
-        const auto [name, volume] = *at++;
-        if (volume->intent.empty() || volume->has_writer) continue;
-        const auto receipt = volume->intent == "receive" ? volume->receipt : std::nullopt;
-        const auto* base = receipt && receipt->base ? volume->find(*receipt->base) : nullptr;
-        const bool gone = volume->intent == "import" || volume->intent == "remove" || (receipt && !receipt->base);
-        done.push_back({name, (gone ? "removed, unfinished " : "finished ") + volume->intent});
-        if (base != nullptr) volume->go_back_to(*base);
-        static_cast<void>(finish_waiting(*volume));
-        static_cast<void>(set_intent(*volume, {}));
-        if (gone) state_->volumes.erase(name);
-      }
-      return done;
-    });
+  Result<Recovery> recover(const std::optional<VolumeName>& only, const RecoverOptions& options, const Work& work) {
+    return locked([&] { return detail::recover(*state_, only, options, work); });
   }
 
  private:

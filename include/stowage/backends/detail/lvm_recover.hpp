@@ -2,6 +2,7 @@
 // What died half way: found by its traces, finished or undone.
 
 #include <chrono>
+#include <optional>
 #include <stowage/backends/detail/lvm_metadata.hpp>
 #include <stowage/backends/detail/lvm_pool.hpp>
 #include <stowage/backends/detail/lvm_remove.hpp>
@@ -57,39 +58,74 @@ Result<std::string> lvm_finish(const LvmTools<Runner>& tools, const LvmView& vie
       "it may be of a newer stowage"));
 }
 
-/// Leaves alone what somebody is at: who holds the lock, or has the volume open.
+/// Under the volume's lock, with a new report: it may have been finished since, or be missing in a rollback.
 template <CommandRunner Runner>
-Result<std::vector<Recovered>> lvm_recover(const LvmTools<Runner>& tools) {
-  const auto all = lvm_view(tools);
-  if (!all) return fail(all.error());
+Result<std::vector<Recovered>> lvm_recover_one(const LvmTools<Runner>& tools, const VolumeName& volume) {
   std::vector<Recovered> recovered;
-  const LvmVolume* pool = all->report().find(tools.config().thinpool);
-  if (pool != nullptr && lvm_metadata_marked(*pool)) {
-    auto released = lvm_recover_metadata(tools);
-    if (!released) return fail(std::move(released.error()).about(tools.pool()));
-    recovered = *std::move(released);
-  }
-  for (const LvmIntent& intent : lvm_intents(*all)) {
-    const auto name = VolumeName::parse(intent.volume);
-    if (!name) continue;
-    const auto lock = lvm_lock(tools, *name, std::chrono::milliseconds{0});
-    if (!lock && lock.error().code() == Errc::in_use) continue;
-    if (!lock) return fail(lock.error());
-    // It may have been finished since, or be missing in the middle of a rollback.
-    const auto view = lvm_view(tools);
-    if (!view) return fail(view.error());
-    if (const auto free = lvm_free(tools, *view, intent.volume); !free) {
-      if (free.error().code() == Errc::in_use) continue;
-      return fail(free.error());
-    }
-    for (const LvmIntent& now : lvm_intents(*view)) {
-      if (now.volume != intent.volume) continue;
-      auto done = lvm_finish(tools, *view, now.volume, now.verb);
-      if (!done) return fail(std::move(done.error()).about(tools.config().vgname + "/" + now.volume));
-      if (!done->empty()) recovered.push_back({now.volume, *std::move(done)});
-    }
+  const auto lock = lvm_lock(tools, volume, std::chrono::milliseconds{0});
+  if (!lock) return fail(lock.error());
+  const auto view = lvm_view(tools);
+  if (!view) return fail(view.error());
+  if (const auto free = lvm_free(tools, *view, volume.str()); !free) return fail(free.error());
+  for (const LvmIntent& now : lvm_intents(*view)) {
+    if (now.volume != volume.str()) continue;
+    auto done = lvm_finish(tools, *view, now.volume, now.verb);
+    if (!done) return fail(std::move(done.error()));
+    if (!done->empty()) recovered.push_back({now.volume, *std::move(done)});
   }
   return recovered;
+}
+
+/// What became of one unfinished volume, or would. What somebody is at is left alone: by its lock, or because it is
+/// open.
+template <CommandRunner Runner>
+void lvm_note_recovery(const LvmTools<Runner>& tools, const LvmIntent& intent, const RecoverOptions& options,
+                       const Work& work, Recovery& recovery) {
+  const auto name = VolumeName::parse(intent.volume);
+  if (!name) return;
+  if (work.stop.stop_requested()) {
+    recovery.left.push_back({intent.volume, intent.verb, "stopped before its turn", {}, Errc::cancelled});
+    return;
+  }
+  if (options.dry_run) {
+    recovery.done.push_back({intent.volume, "finish or undo: " + intent.verb});
+    return;
+  }
+  auto done = lvm_recover_one(tools, *name);
+  if (done) {
+    recovery.done.insert(recovery.done.end(), done->begin(), done->end());
+  } else if (done.error().code() == Errc::in_use) {
+    recovery.busy.push_back({intent.volume, intent.verb, done.error().detail()});
+  } else {
+    recovery.left.push_back({intent.volume, intent.verb, done.error().message(), {}, done.error().code()});
+  }
+}
+
+/// Errors: the volumes could not be listed; not_found.
+template <CommandRunner Runner>
+Result<Recovery> lvm_recover(const LvmTools<Runner>& tools, const std::optional<VolumeName>& only,
+                             const RecoverOptions& options, const Work& work) {
+  const auto all = lvm_view(tools);
+  if (!all) return fail(all.error());
+  Recovery recovery;
+  const LvmVolume* pool = all->report().find(tools.config().thinpool);
+  if (!only && pool != nullptr && lvm_metadata_marked(*pool)) {
+    if (options.dry_run) {
+      recovery.done.push_back({tools.config().thinpool, "release a metadata snapshot that nobody reads"});
+    } else if (auto released = lvm_recover_metadata(tools)) {
+      recovery.done = *std::move(released);
+    } else {
+      recovery.left.push_back({tools.pool(), {}, released.error().message(), {}, released.error().code()});
+    }
+  }
+  bool found = !only || all->find(only->str()) != nullptr;
+  for (const LvmIntent& intent : lvm_intents(*all)) {
+    if (only && intent.volume != only->str()) continue;
+    found = true;
+    lvm_note_recovery(tools, intent, options, work, recovery);
+  }
+  if (!found) return fail(Errc::not_found, "no volume '" + only->str() + "'");
+  return recovery;
 }
 
 /// Unfinished verbs, snapshots that are nobody's or anybody's, and what is wrong with the pool.

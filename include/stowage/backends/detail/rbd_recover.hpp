@@ -101,23 +101,42 @@ inline Result<std::string> rbd_recover_one(const RbdPoolPtr& pool, const RbdSeen
   });
 }
 
-/// Errors: the first failure, after all others were tried. Who is still at it, on any host, is left alone.
-inline Result<std::vector<Recovered>> rbd_recover_storage(const RbdPoolPtr& pool) {
+/// What became of one unfinished image, or would. What somebody is still at, on any host, is left alone.
+inline void rbd_note_recovery(const RbdPoolPtr& pool, const RbdSeen& seen, const RecoverOptions& options,
+                              const Work& work, Recovery& recovery) {
+  const std::string verb = seen.removing ? "remove" : seen.info.intent;
+  if (work.stop.stop_requested()) {
+    recovery.left.push_back({seen.entry.name, verb, "stopped before its turn", {}, Errc::cancelled});
+    return;
+  }
+  if (options.dry_run) {
+    recovery.done.push_back({seen.entry.name, "finish or undo: " + verb});
+    return;
+  }
+  auto action = rbd_recover_one(pool, seen);
+  if (action) {
+    if (!action->empty()) recovery.done.push_back({seen.entry.name, *std::move(action)});
+  } else if (action.error().code() == Errc::in_use) {
+    recovery.busy.push_back({seen.entry.name, verb, action.error().detail()});
+  } else {
+    recovery.left.push_back({seen.entry.name, verb, action.error().message(), {}, action.error().code()});
+  }
+}
+
+/// Errors: the images could not be listed; not_found.
+inline Result<Recovery> rbd_recover_storage(const RbdPoolPtr& pool, const std::optional<VolumeName>& only,
+                                            const RecoverOptions& options, const Work& work) {
   const auto volumes = rbd_survey(*pool, std::nullopt);
   if (!volumes) return fail(volumes.error());
-  std::vector<Recovered> done;
-  std::optional<Error> failed;
+  Recovery recovery;
+  bool found = !only;
   for (const RbdSeen& seen : *volumes) {
-    if (!seen.info.incomplete()) continue;
-    auto action = rbd_recover_one(pool, seen);
-    if (!action) {
-      if (action.error().code() != Errc::in_use && !failed) failed = std::move(action.error()).about(seen.entry.name);
-    } else if (!action->empty()) {
-      done.push_back({seen.entry.name, *std::move(action)});
-    }
+    if (only && seen.entry.name != only->str()) continue;
+    found = true;
+    if (seen.info.incomplete()) rbd_note_recovery(pool, seen, options, work, recovery);
   }
-  if (failed) return fail(*std::move(failed));
-  return done;
+  if (!found) return fail(Errc::not_found, "no image '" + only->str() + "'");
+  return recovery;
 }
 
 }  // namespace stowage::detail

@@ -120,6 +120,38 @@ struct MemoryState {
   [[nodiscard]] Bytes used() const { return Bytes{*chunks * SparseBlocks::chunk_size}; }
 };
 
+inline void recover_one(MemoryState& state, const std::string& name, MemoryVolume& volume, Recovery& recovery,
+                        bool dry_run) {
+  const auto receipt = volume.intent == "receive" ? volume.receipt : std::nullopt;
+  const auto* base = receipt && receipt->base ? volume.find(*receipt->base) : nullptr;
+  const bool removed = volume.intent == "import" || volume.intent == "remove" || (receipt && !receipt->base);
+  recovery.done.push_back({name, (removed ? "removed, unfinished " : "finished ") + volume.intent});
+  if (dry_run) return;
+  if (base != nullptr) volume.go_back_to(*base);
+  static_cast<void>(finish_waiting(volume));
+  static_cast<void>(set_intent(volume, {}));
+  if (removed) state.volumes.erase(name);
+}
+
+/// Pre: the mutex is locked.
+inline Result<Recovery> recover(MemoryState& state, const std::optional<VolumeName>& only,
+                                const RecoverOptions& options, const Work& work) {
+  Recovery recovery;
+  if (only && !state.volumes.contains(only->str())) return fail(Errc::not_found, "no volume '" + only->str() + "'");
+  for (auto at = state.volumes.begin(); at != state.volumes.end();) {
+    const auto [name, volume] = *at++;  // a copy: it may be removed
+    if (volume->intent.empty() || (only && only->str() != name)) continue;
+    if (volume->has_writer) {
+      recovery.busy.push_back({name, volume->intent, "a writer"});
+    } else if (work.stop.stop_requested()) {
+      recovery.left.push_back({name, volume->intent, "stopped before its turn", {}, Errc::cancelled});
+    } else {
+      recover_one(state, name, *volume, recovery, options.dry_run);
+    }
+  }
+  return recovery;
+}
+
 }  // namespace stowage::testing::detail
 
 namespace stowage::testing {

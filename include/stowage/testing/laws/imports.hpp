@@ -40,7 +40,11 @@ void an_abandoned_import_is_found_and_recovered_once(Bench<F>& bench) {
   };
   CHECK(names(must(bench.storage().check())));
   CHECK(bench.lists(volume));  // check changes nothing
-  CHECK(names(must(bench.storage().recover())));
+  CHECK(names(must(bench.storage().recover({.dry_run = true})).done));
+  CHECK(must(bench.storage().info(volume)).incomplete());  // nor does a dry run
+  CHECK(must(bench.storage().recover(good)).empty());
+  CHECK(must(bench.storage().info(volume)).incomplete());
+  CHECK(names(must(bench.storage().recover(volume)).done));
   const auto after = bench.storage().info(volume);
   CHECK((after ? !after->incomplete() : after.error().code() == Errc::not_found));
   CHECK(must(bench.storage().recover()).empty());

@@ -167,6 +167,8 @@ void check_finds_nothing_in_a_good_storage_and_recover_does_nothing(Bench<F>& be
   for (const Finding& finding : must(bench.storage().check()))
     CHECK(finding.object.find(volume.str()) == std::string::npos);
   CHECK(must(bench.storage().recover()).empty());
+  CHECK(must(bench.storage().recover(volume)).empty());
+  refused(bench.storage().recover({.then = RecoverOptions::Then::keep}), Errc::invalid_argument);
   CHECK(bench.holds(volume, 1));
 }
 
