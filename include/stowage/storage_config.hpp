@@ -6,6 +6,7 @@
 #include <stop_token>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/lock.hpp>
+#include <stowage/core/lock_folder.hpp>
 #include <stowage/core/net.hpp>
 #include <stowage/features.hpp>
 #include <string>
@@ -112,8 +113,9 @@ struct OpenOptions {
   ThinLimits limits{};
   /// For lvmthin: how many bytes a second a removal discards. Zero: as fast as it goes.
   Bytes discard_rate{};
-  /// Where verbs of several steps on this host lock their volume, and a login its target.
-  std::string lock_folder = "/run/lock/stowage";
+  /// Where verbs of several steps on this host lock their volume, and a login its target: a folder of this user's, mode
+  /// 0700, that is made if it is missing. All programs that use a storage on this host must have the same.
+  std::string lock_folder = default_lock_folder();
 };
 
 }  // namespace stowage

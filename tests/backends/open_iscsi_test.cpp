@@ -185,8 +185,7 @@ TEST_CASE("OpenIscsi: a session that somebody is logging in to is waited for") {
 
 TEST_CASE("OpenIscsi: programs log in to a target one after the other") {
   Initiator san;
-  san.host.put("lock/x", "");
-  auto other = must(Lock::take_file(san.host.at("lock/iscsi-" + target), 0s));
+  auto other = must(Lock::take_own(san.host.at("lock"), "iscsi-" + target, 0s));
   auto storage = san.storage(100ms);
   CHECK(has(refusal_of(storage.activate(), Errc::timed_out).detail(), "lock/iscsi-" + target));
   // While somebody tries the second portal, the first one will do.

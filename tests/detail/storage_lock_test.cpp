@@ -285,6 +285,22 @@ TEST_CASE("the storage lock: another process holds it, and the verb says so in t
   }
 }
 
+TEST_CASE("the storage lock: pvesm's folder of somebody else is no place for one, and nothing is changed") {
+  const Cluster cluster;
+  MemoryBackend memory;
+  Storage storage{id, memory, cluster.options(100ms)};
+  const std::string folder = cluster.folder() + "/host";
+  fs::create_directory(folder);
+  SECTION("another user's") { REQUIRE(::chown(folder.c_str(), 65534, 65534) == 0); }
+  SECTION("all may write to it") { fs::permissions(folder, fs::perms::all); }
+  const auto created = storage.create({.vmid = VmId{1}, .size = 1_MiB});
+  REQUIRE_FALSE(created);
+  CHECK(created.error().code() == Errc::permission_denied);
+  CHECK(created.error().message().find("'" + folder + "'") != std::string::npos);
+  CHECK(storage.list()->empty());
+  CHECK(fs::is_empty(folder));
+}
+
 TEST_CASE("the storage lock: one of the cluster that expires meanwhile changes nothing, and is the next one's") {
   const Cluster cluster;
   const Nfs backend{[&] { return fs::exists(cluster.shared_lock()); }};

@@ -161,7 +161,9 @@ class ConfigStore {
           Error{Errc::conflict, "somebody changed it meanwhile without a lock"}.about(path).advise("try again"));
     }
     if (lock.holds()) return {};
-    return fail(Error{Errc::timed_out, "the change took longer than the cluster's lock lasts; nothing was written"}
+    return fail(Error{
+        Errc::timed_out,
+        "the change took longer than the cluster's lock lasts, or the lock file was replaced; nothing was written"}
                     .about(path)
                     .advise("try again"));
   }

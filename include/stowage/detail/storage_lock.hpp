@@ -2,7 +2,6 @@
 // The turn of a verb that changes which volumes a storage has: others, `pvesm` for one, look for a free name and take
 // it in two steps.
 
-#include <sys/stat.h>
 #include <cstdint>
 #include <optional>
 #include <stop_token>
@@ -25,18 +24,20 @@ class StorageLock {
                                                 const std::stop_token& stop) {
     const std::string& folder = row.shared ? locks.cluster : locks.host;
     if (folder.empty()) return StorageLock{std::nullopt};
-    if (!row.shared) static_cast<void>(::mkdir(folder.c_str(), 0755));
+    // `pvesm` takes any folder of this name. In one of somebody else its lock is none, and ours would not be either.
     auto lock = row.shared ? Lock::take_in_cluster(folder, "storage-" + id.str(), locks.wait, stop, locks.lease)
-                           : Lock::take_file(folder + "/pve-storage-" + id.str(), locks.wait, stop);
+                           : Lock::take_shared_file(folder, "pve-storage-" + id.str(), locks.wait, stop);
     if (!lock) return fail(std::move(lock.error()).during("waiting for the turn to change its volumes"));
     return StorageLock{*std::move(lock)};
   }
 
-  /// Errors: timed_out, when it has expired: somebody else may have it by now.
+  /// Errors: timed_out, when it has expired, or its file was replaced: somebody else may have it by now.
   [[nodiscard]] Result<void> check() const {
     if (!lock_ || lock_->holds()) return {};
-    return fail(Error{Errc::timed_out, "it took longer than the lock of the storage lasts; nothing was changed"}.advise(
-        "try again"));
+    return fail(
+        Error{Errc::timed_out,
+              "it took longer than the lock of the storage lasts, or its file was replaced; nothing was changed"}
+            .advise("try again"));
   }
 
   /// `work`, whose first news lets the lock go: what is short is over by then. Pre: the verb ends before both do.

@@ -1,7 +1,6 @@
 #pragma once
 // How a host gets to a target and leaves it: discovery, node records, sessions, and the waits for udev.
 
-#include <sys/stat.h>
 #include <unistd.h>
 #include <algorithm>
 #include <array>
@@ -60,8 +59,7 @@ class OpenIscsiLogin {
       if (!before.empty() && without_session(*records, before).empty()) return look_after(std::move(before));
       if (turn) return log_in(*records);
       // iscsiadm makes anew the records that somebody else has just prepared. What stood here is read again after it.
-      static_cast<void>(::mkdir(options_.lock_folder.c_str(), 0700));
-      auto taken = Lock::take_file(options_.lock_folder + "/iscsi-" + target_, options_.timeout, options_.stop);
+      auto taken = Lock::take_own(options_.lock_folder, "iscsi-" + target_, options_.timeout, options_.stop);
       if (!taken) {
         // Somebody is at a portal that does not answer. With another one the storage can be used.
         const bool busy = taken.error().code() == Errc::timed_out && !before.empty();

@@ -3,17 +3,15 @@
 // kernel's keyring, and never through argv), and waits for udev. A program can be ended at a deadline; our own write
 // to /sys/bus/rbd/add could not. What happened is read from sysfs, not from what the program says.
 
-#include <fcntl.h>
 #include <unistd.h>
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
-#include <functional>
-#include <stop_token>
 #include <stowage/backends/detail/rbd_connection.hpp>
 #include <stowage/backends/detail/rbd_kernel_devices.hpp>
+#include <stowage/core/lock.hpp>
 #include <stowage/core/wait.hpp>
 #include <stowage/io/kernel_users.hpp>
 #include <stowage/process/command.hpp>
@@ -119,35 +117,19 @@ inline std::uint64_t krbd_supported_features(const KernelTree& tree) {
 
 /// One at a time maps or unmaps an image and its snapshots on this host: held while it lives, by whichever program, and
 /// gone with it.
-/// The locked byte of /sys/bus/rbd/add stands for the image, so that images do not wait for each other.
-inline Result<Fd> krbd_lock(const KernelTree& tree, const KrbdIdentity& image, const OpenOptions& options) {
-  const std::string path = tree.sys + "/bus/rbd/add";
-  Fd file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
-  if (!file) {
-    const std::error_code native = native_errno(errno);
-    return fail(Error{native == native_errno(EACCES) ? Errc::permission_denied : Errc::unavailable,
-                      "opening '" + path + "': " + native.message(), native}
-                    .advise("mapping kernel devices is for root, outside of containers"));
-  }
-  struct ::flock byte {};
-  byte.l_type = F_WRLCK;
-  byte.l_start =
-      static_cast<::off_t>(std::hash<std::string>{}(image.fsid + "/" + image.without_snapshot().spec()) >> 2U);
-  byte.l_len = 1;
-  int error = 0;
-  const auto locked_or_broken = [&] {
-    error = ::fcntl(file.get(), F_OFD_SETLK, &byte) == 0 ? 0 : errno;
-    return error != EAGAIN && error != EACCES && error != EINTR;
-  };
-  switch (wait_until(locked_or_broken, std::chrono::steady_clock::now() + options.timeout, options.stop)) {
-    case Waited::stopped: return fail(Errc::cancelled, "stopped while another program maps the image");
-    case Waited::timed_out:
+/// The locked byte of /sys/bus/rbd/add stands for the image, so that images do not wait for each other. Only root opens
+/// that file, and containers have the same one.
+inline Result<Lock> krbd_lock(const KernelTree& tree, const KrbdIdentity& image, const OpenOptions& options) {
+  auto lock = Lock::take_part(tree.sys + "/bus/rbd/add", image.fsid + "/" + image.without_snapshot().spec(),
+                              options.timeout, options.stop);
+  if (lock) return lock;
+  switch (lock.error().code()) {
+    case Errc::cancelled: return fail(Errc::cancelled, "stopped while another program maps the image");
+    case Errc::timed_out:
       return fail(Errc::timed_out, "another program has been mapping or unmapping '" + image.spec() + "' for " +
                                        std::to_string(options.timeout.count()) + " ms");
-    case Waited::done: break;
+    default: return fail(std::move(lock.error()).advise("mapping kernel devices is for root, outside of containers"));
   }
-  if (error != 0) return fail(Errc::backend_failed, "locking '" + path + "'", native_errno(error));
-  return file;
 }
 
 /// Maps an image that is not mapped. Pre: the caller holds its lock.
