@@ -1,6 +1,7 @@
 #pragma once
 // Images of a Ceph cluster, through librbd.
 
+#include <memory>
 #include <optional>
 #include <stowage/backend.hpp>
 #include <stowage/backends/detail/rbd_change.hpp>
@@ -47,7 +48,8 @@ class Rbd {
   /// Errors: unavailable (monitors or OSDs do not answer), permission_denied (key refused, missing capabilities),
   /// not_found (pool, data pool, namespace, conf), parse_failed (keyring).
   [[nodiscard]] static Result<Rbd> open(const StorageId& id, Config config, const OpenOptions& options) {
-    return detail::rbd_open_pool(id, std::move(config), options).map([](detail::RbdPoolPtr pool) {
+    return detail::rbd_open_pool(id, std::move(config), options).map([](std::shared_ptr<detail::RbdPool> pool) {
+      pool->runs = std::make_shared<detail::RbdOpenRuns>();
       return Rbd{std::move(pool)};
     });
   }
@@ -167,13 +169,11 @@ class Rbd {
   }
 
   Result<void> begin_import(const VolumeName& volume, const CreateSpec& spec) {
-    return create(volume, spec).and_then([&] {
-      auto marked = detail::rbd_mark_import(pool_, volume, true);
-      if (!marked) static_cast<void>(remove(volume, {}, {}));
-      return marked;
-    });
+    return detail::rbd_begin_import(pool_, volume, spec);
   }
-  Result<void> end_import(const VolumeName& volume) { return detail::rbd_mark_import(pool_, volume, false); }
+  /// Errors: conflict (another storage has begun it, or another host has taken it over).
+  Result<void> end_import(const VolumeName& volume) { return detail::rbd_end_import(pool_, volume); }
+  Result<void> release(const VolumeName& volume) { return detail::rbd_release(pool_, volume); }
 
   [[nodiscard]] Result<std::string> snapshot_identity(const VolumeName& volume, const SnapshotName& snapshot) const {
     return detail::rbd_snapshot_identity(*pool_, volume, snapshot);
@@ -181,12 +181,13 @@ class Rbd {
   [[nodiscard]] Result<std::optional<Receipt>> receipt(const VolumeName& volume) const {
     return detail::rbd_receipt(*pool_, volume);
   }
-  Result<void> set_receipt(const VolumeName&, Device& device, const Receipt& receipt) {
-    return detail::rbd_set_intent(device.native(), {"receive", detail::receipt_text(receipt)});
+  Result<void> resume_receipt(const VolumeName& volume) { return detail::rbd_resume_receipt(pool_, volume); }
+  Result<void> set_receipt(const VolumeName& volume, Device& device, const Receipt& receipt) {
+    return detail::rbd_set_receipt(pool_, volume, device.native(), receipt);
   }
-  Result<void> end_receipt(const VolumeName&, Device& device, const SnapshotName& snapshot,
+  Result<void> end_receipt(const VolumeName& volume, Device& device, const SnapshotName& snapshot,
                            const std::string& identity) {
-    return detail::rbd_end_receipt(device.native(), snapshot, identity);
+    return detail::rbd_end_receipt(pool_, volume, device.native(), snapshot, identity);
   }
 
   [[nodiscard]] Result<std::vector<Finding>> check() const { return detail::rbd_check_storage(*pool_); }
@@ -200,6 +201,9 @@ class Rbd {
   [[nodiscard]] bool in_kernel(const UseOptions& use) const noexcept { return config().krbd || use.kernel; }
 
   Result<void> activate_one(const VolumeName& volume, const std::string& snapshot, const UseOptions& use) {
+    if (snapshot.empty()) {
+      if (auto finished = detail::rbd_admitted(*pool_, volume.str(), Verb::activate); !finished) return finished;
+    }
     if (in_kernel(use)) return detail::krbd_activate(pool_, volume, snapshot);
     return detail::krbd_target(*pool_, volume, snapshot).map([](const detail::KrbdTarget&) {});
   }

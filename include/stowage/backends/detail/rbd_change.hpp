@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <optional>
 #include <stowage/backends/detail/rbd_image.hpp>
-#include <stowage/backends/detail/rbd_intent.hpp>
+#include <stowage/backends/detail/rbd_obstacles.hpp>
+#include <stowage/backends/detail/rbd_record.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
+#include <stowage/backends/detail/rbd_verb_run.hpp>
 #include <stowage/core/bytes.hpp>
 #include <string>
 
@@ -19,10 +21,13 @@ inline void rbd_note_others(const RbdPool& pool, ::rbd_image_t image, RbdProgres
 }
 
 /// Opens an image that a running guest may have open as well: librbd passes the request on to the owner of its lock.
-inline Result<RbdImage> rbd_edit_beside(const RbdPool& pool, const std::string& name, RbdProgress& progress) {
+/// Errors: also those of `rbd_enter`.
+inline Result<RbdImage> rbd_edit_beside(const RbdPool& pool, const std::string& name, Verb verb,
+                                        RbdProgress& progress) {
   progress.look();
   auto image = rbd_edit(pool, name);
   if (!image) return image;
+  if (auto entered = rbd_enter(pool, image->get(), name, verb); !entered) return fail(std::move(entered.error()));
   rbd_note_others(pool, image->get(), progress);
   if (auto begun = progress.begin(); !begun) return fail(std::move(begun.error()));
   return image;
@@ -31,7 +36,7 @@ inline Result<RbdImage> rbd_edit_beside(const RbdPool& pool, const std::string& 
 inline Result<Bytes> rbd_resize(const RbdPoolPtr& pool, const VolumeName& volume, Bytes size) {
   const Bytes wanted = round_up(size, 1_MiB);
   return rbd_run(pool, "resizing", {}, [pool, name = volume.str(), wanted](RbdProgress& progress) -> Result<Bytes> {
-    auto image = rbd_edit_beside(*pool, name, progress);
+    auto image = rbd_edit_beside(*pool, name, Verb::resize, progress);
     if (!image) return fail(std::move(image.error()));
     std::uint64_t now = 0;
     if (const int code = ::rbd_get_size(image->get(), &now); code < 0)
@@ -45,7 +50,8 @@ inline Result<Bytes> rbd_resize(const RbdPoolPtr& pool, const VolumeName& volume
     // Not rbd_resize: it shrinks without a question, and somebody may have grown it meanwhile.
     const int code = ::rbd_resize2(image->get(), wanted.count, false, &RbdProgress::report, &progress);
     if (code < 0) return fail(rbd_change_error(code, "growing to " + to_string(wanted)));
-    return wanted;
+    // The owner of the lock may have done it for us, in the middle of a verb of its own.
+    return rbd_enter(*pool, image->get(), name, Verb::resize).map([&](const RbdEntered&) { return wanted; });
   });
 }
 
@@ -64,6 +70,8 @@ inline Result<void> rbd_rename_image(const RbdPoolPtr& pool, const VolumeName& v
                    progress.look();
                    auto image = rbd_look(*pool, from);
                    if (!image) return fail(std::move(image.error()));
+                   auto entered = rbd_enter(*pool, image->get(), from, Verb::rename);
+                   if (!entered) return fail(std::move(entered.error()));
                    if (auto alone = rbd_nobody_else(*pool, image->get(), from, 0); !alone) return alone;
                    static_cast<void>(image->close());
                    if (auto begun = progress.begin(); !begun) return begun;
@@ -74,7 +82,7 @@ inline Result<void> rbd_rename_image(const RbdPoolPtr& pool, const VolumeName& v
 /// Copies what a clone shares. An image without parent is done already.
 inline Result<void> rbd_flatten_image(const RbdPoolPtr& pool, const VolumeName& volume, const Work& work) {
   return rbd_run(pool, "flattening", work, [pool, name = volume.str()](RbdProgress& progress) -> Result<void> {
-    auto image = rbd_edit_beside(*pool, name, progress);
+    auto image = rbd_edit_beside(*pool, name, Verb::flatten, progress);
     if (!image) return fail(std::move(image.error()));
     std::uint64_t overlap = 0;
     if (::rbd_get_overlap(image->get(), &overlap) >= 0 && overlap == 0) return {};
@@ -83,52 +91,93 @@ inline Result<void> rbd_flatten_image(const RbdPoolPtr& pool, const VolumeName& 
   });
 }
 
-/// The steps of make_template behind the intent; each may have been done before.
-inline Result<void> rbd_finish_template(const RbdPool& pool, const std::string& from, const std::string& to) {
-  if (from != to) {
-    if (auto renamed = rbd_rename_free(pool, from, to); !renamed) return renamed;
-  }
-  auto image = rbd_edit(pool, to);
-  if (!image) return fail(std::move(image.error()));
-  const int made = ::rbd_snap_create(image->get(), rbd_base_snapshot.data());
+/// The snapshot that clones are made of, protected. Each step may have been done before.
+inline Result<void> rbd_take_base_snapshot(::rbd_image_t image) {
+  const int made = ::rbd_snap_create(image, rbd_base_snapshot.data());
   if (made < 0 && made != -EEXIST) return rbd_changed(made, "making the template's snapshot");
   int is_protected = 0;
-  static_cast<void>(::rbd_snap_is_protected(image->get(), rbd_base_snapshot.data(), &is_protected));
-  if (is_protected == 0) {
-    auto done = rbd_changed(::rbd_snap_protect(image->get(), rbd_base_snapshot.data()), "protecting the template");
-    if (!done) return done;
+  static_cast<void>(::rbd_snap_is_protected(image, rbd_base_snapshot.data(), &is_protected));
+  if (is_protected != 0) return {};
+  return rbd_changed(::rbd_snap_protect(image, rbd_base_snapshot.data()), "protecting the template");
+}
+
+/// What a template that did not get its name has of one is removed again, and then its record.
+inline Result<void> rbd_undo_template(::rbd_image_t image, RbdVerbRun& run) {
+  bool exists = false;
+  if (::rbd_snap_exists(image, rbd_base_snapshot.data(), &exists) >= 0 && exists) {
+    int is_protected = 0;
+    static_cast<void>(::rbd_snap_is_protected(image, rbd_base_snapshot.data(), &is_protected));
+    if (is_protected != 0) {
+      auto freed = rbd_changed(::rbd_snap_unprotect(image, rbd_base_snapshot.data()), "unprotecting the snapshot");
+      if (!freed) return freed;
+    }
+    auto removed = rbd_changed(::rbd_snap_remove(image, rbd_base_snapshot.data()), "removing the template's snapshot");
+    if (!removed) return removed;
   }
-  return rbd_clear_intent(image->get());
+  return run.end();
+}
+
+/// `error`, or how the volume is left when not even that could be undone.
+inline Error rbd_undone(Result<void> undone, Error error) {
+  if (undone) return error;
+  return std::move(error).advise("the volume is unfinished, recover undoes it: " + undone.error().detail());
+}
+
+/// Pre: nobody else has the image, and its record is `run`'s. The name comes last, and commits it: before, all of it is
+/// undone. Errors: as of `make_template`.
+inline Result<void> rbd_finish_template(const RbdPool& pool, RbdImage& image, RbdVerbRun& run, const std::string& from,
+                                        const std::string& to) {
+  const auto undone = [&](Error&& error) {
+    if (error.code() == Errc::outcome_unknown) return std::move(error);
+    return rbd_undone(rbd_undo_template(image.get(), run), std::move(error));
+  };
+  auto based = rbd_take_base_snapshot(image.get()).and_then([&] { return run.check(); });
+  if (!based) return fail(undone(std::move(based.error())));
+  // librbd renames an image that we have open; the handle stays good.
+  auto renamed = from == to ? Result<void>{} : rbd_rename_free(pool, from, to);
+  if (!renamed) return fail(undone(std::move(renamed.error())));
+  return run.end();
+}
+
+/// Errors: in_use, wrong_state, already_exists: nothing has been done.
+inline Result<void> rbd_prove_template(const RbdPool& pool, ::rbd_image_t image, const std::string& from,
+                                       const std::string& to, bool taken_over) {
+  if (rbd_is_format_1(image)) return fail(rbd_format_1_error(pool.spec(from), "cannot be cloned"));
+  if (auto alone = rbd_nobody_else(pool, image, from, 1); !alone) return alone;
+  if (auto free = rbd_no_obstacle(pool, image, from); !free) return free;
+  auto snapshots = rbd_all_snapshots(image);
+  if (!snapshots) return fail(snapshots.error());
+  if (taken_over) std::erase_if(*snapshots, [](const RbdRawSnapshot& s) { return s.name == rbd_base_snapshot; });
+  if (!snapshots->empty()) {
+    return fail(Error{Errc::wrong_state, "it has snapshots, '" + snapshots->front().name + "' for one"}.advise(
+        "a template has none: remove them first"));
+  }
+  const auto taken = rbd_look(pool, to);
+  if (taken) return fail(Errc::already_exists, "there is an image '" + pool.spec(to) + "' already");
+  if (taken.error().code() != Errc::not_found) return fail(taken.error());
+  return {};
 }
 
 inline Result<void> rbd_make_template(const RbdPoolPtr& pool, const VolumeName& volume, const VolumeName& to) {
-  return rbd_run(
-      pool, "making a template", {}, [pool, from = volume.str(), to = to.str()](RbdProgress& progress) -> Result<void> {
-        progress.look();
-        auto image = rbd_edit(*pool, from);
-        if (!image) return fail(std::move(image.error()));
-        if (rbd_is_format_1(image->get())) return fail(rbd_format_1_error(pool->spec(from), "cannot be cloned"));
-        if (auto alone = rbd_nobody_else(*pool, image->get(), from, 1); !alone) return alone;
-        const auto snapshots = rbd_snapshots(image->get());
-        if (!snapshots) return fail(snapshots.error());
-        if (!snapshots->empty()) {
-          return fail(
-              Error{Errc::wrong_state, "it has snapshots, '" + snapshots->front().name.str() + "' for one"}.advise(
-                  "a template has none: remove them first"));
-        }
-        if (const auto taken = rbd_look(*pool, to); taken || taken.error().code() != Errc::not_found) {
-          return fail(taken ? Error{Errc::already_exists, "there is an image '" + pool->spec(to) + "' already"}
-                            : taken.error());
-        }
-        if (auto begun = progress.begin(); !begun) return begun;
-        if (auto marked = rbd_set_intent(image->get(), {"template", to}); !marked) return marked;
-        static_cast<void>(image->close());
-        auto done = rbd_finish_template(*pool, from, to);
-        if (done || done.error().code() != Errc::already_exists) return done;
-        // Somebody took the name just now. Nothing was done yet.
-        if (auto undo = rbd_edit(*pool, from)) static_cast<void>(rbd_clear_intent(undo->get()));
-        return done;
-      });
+  return rbd_run(pool, "making a template", {},
+                 [pool, from = volume.str(), to = to.str()](RbdProgress& progress) -> Result<void> {
+                   progress.look();
+                   auto image = rbd_edit(*pool, from);
+                   if (!image) return fail(std::move(image.error()));
+                   auto entered = rbd_enter(*pool, image->get(), from, Verb::make_template, {to});
+                   if (!entered) return fail(std::move(entered.error()));
+                   const bool taken_over = entered->how == Admission::take_over;
+                   if (auto good = rbd_prove_template(*pool, image->get(), from, to, taken_over); !good) return good;
+                   if (auto begun = progress.begin(); !begun) return begun;
+                   auto run = RbdVerbRun::begin(*pool, Verb::make_template, from);
+                   if (!run) return fail(std::move(run.error()));
+                   if (auto marked = (*run)->claim(*entered, IntentPhase::prepare, {to}); !marked) return marked;
+                   // Whoever opens it from now on sees the record; who did before is seen now.
+                   if (auto alone = rbd_nobody_else(*pool, image->get(), from, 1); !alone) {
+                     return fail(rbd_undone((*run)->undo(), std::move(alone.error())));
+                   }
+                   return rbd_finish_template(*pool, *image, **run, from, to);
+                 });
 }
 
 }  // namespace stowage::detail

@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <stowage/backends/detail/rbd_decode.hpp>
 #include <stowage/backends/detail/rbd_image.hpp>
-#include <stowage/backends/detail/rbd_intent.hpp>
 #include <stowage/backends/detail/rbd_listing.hpp>
 #include <stowage/backends/detail/rbd_omap.hpp>
+#include <stowage/backends/detail/rbd_publish.hpp>
+#include <stowage/backends/detail/rbd_record.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
+#include <stowage/backends/detail/rbd_verb_run.hpp>
 #include <stowage/core/bytes.hpp>
 #include <stowage/volume.hpp>
 #include <string>
@@ -75,30 +77,85 @@ inline Result<void> rbd_create(const RbdPoolPtr& pool, const VolumeName& volume,
   });
 }
 
-/// A volume that is being filled says so until it is whole. Its header is written to where librbd would write it
-/// (cls_rbd, `metadata_set`), without the open and the exclusive lock that librbd wants for it: 1 ms instead of 10.
-inline Result<void> rbd_mark_import(const RbdPoolPtr& pool, const VolumeName& volume, bool begins) {
-  const std::string doing = begins ? "marking the import" : "ending the import";
-  return rbd_run(pool, doing, {}, [pool, volume, begins, doing](RbdProgress& progress) -> Result<void> {
+/// Makes an image under the private name of `run` and gives it its own. Errors: already_exists.
+/// `make(name)` makes it, and returns what librbd says. `note(id)`: what must stand on it before it has its name.
+template <class Make, class Note>
+Result<void> rbd_make_named(const RbdPool& pool, const RbdVerbRun& run, const std::string& name, Make make, Note note) {
+  const std::string hidden = rbd_private_name(run.nonce());
+  if (auto made = make(hidden); !made) return made;
+  const auto discarded = [&](Error&& error) {
+    if (error.code() != Errc::outcome_unknown) rbd_discard_private(pool, hidden);
+    return std::move(error);
+  };
+  const auto id = rbd_id_of(pool, hidden);
+  if (!id) return fail(discarded(Error{id.error()}));
+  return note(*id).and_then([&] { return rbd_publish(pool, hidden, *id, name); }).map_error(discarded);
+}
+
+/// A volume that is being filled says so until it is whole: its name comes when it has its record. The run goes on
+/// until `rbd_end_import`.
+inline Result<void> rbd_begin_import(const RbdPoolPtr& pool, const VolumeName& volume, const CreateSpec& spec) {
+  return rbd_run(pool, "beginning the import", {}, [pool, name = volume.str(), spec](RbdProgress&) -> Result<void> {
+    const RbdImageOptions options = rbd_new_image_options(*pool);
+    if (auto good = rbd_set_layout(options.get(), spec); !good) return good;
+    if (rbd_id_of(*pool, name)) return fail(rbd_create_error(*pool, -EEXIST, name));
+    auto run = RbdVerbRun::begin(*pool, Verb::import, name);
+    if (!run) return fail(std::move(run.error()));
+    const auto make = [&](const std::string& hidden) -> Result<void> {
+      const Bytes size = round_up(spec.size, 1_MiB);
+      const int code = ::rbd_create4(pool->io.get(), hidden.c_str(), size.count, options.get());
+      if (code < 0) return fail(rbd_create_error(*pool, code, name));
+      return {};
+    };
+    const auto note = [&](const std::string& id) {
+      return (*run)->claim({rbd_record_place(*pool, name, id), {}}, IntentPhase::prepare, {name});
+    };
+    return rbd_make_named(*pool, **run, name, make, note)
+        .map([&] { pool->runs->keep(*std::move(run)); })
+        .map_error([&](Error&& error) {
+          if (*run && error.code() != Errc::outcome_unknown) (*run)->forget();  // it was removed with its image
+          return std::move(error);
+        });
+  });
+}
+
+/// Where the record of an image is, which need not be open. Errors: not_found.
+inline Result<RbdRecordPlace> rbd_place_of(const RbdPool& pool, const std::string& name) {
+  const auto entry = rbd_find_entry(pool, *VolumeName::parse(name));
+  if (!entry) return fail(entry.error());
+  if (!entry->id.empty()) return rbd_record_place(pool, name, entry->id);
+  auto image = rbd_look(pool, name);
+  if (!image) return fail(std::move(image.error()));
+  return rbd_record_place(pool, image->get(), name);
+}
+
+/// `verb` may go on at the image. Errors: not_found, in_use, wrong_state.
+inline Result<void> rbd_admitted(const RbdPool& pool, const std::string& name, Verb verb) {
+  return rbd_place_of(pool, name)
+      .and_then([&](RbdRecordPlace&& place) { return rbd_enter(pool, std::move(place), verb); })
+      .map([](const RbdEntered&) {});
+}
+
+/// It is whole, and nobody may undo it any more. Pre: its device, which keeps others away, is open still.
+/// Errors: conflict, when this storage has not begun it, or another host has taken it over.
+inline Result<void> rbd_end_import(const RbdPoolPtr& pool, const VolumeName& volume) {
+  return rbd_run(pool, "ending the import", {}, [pool, name = volume.str()](RbdProgress& progress) -> Result<void> {
     progress.look();
-    const auto entry = rbd_find_entry(*pool, volume);
-    if (!entry) return fail(entry.error());
-    if (entry->id.empty()) return fail(rbd_format_1_error(pool->spec(volume.str()), "cannot be marked as unfinished"));
-    const Handle<void, &::rados_release_write_op> op{::rados_create_write_op()};
-    ::rados_write_op_assert_exists(op.get());
-    const std::string intent = RbdIntent{"import", {}}.str();
-    const char* const key = rbd_intent_omap_key.data();
-    const std::size_t key_size = rbd_intent_omap_key.size();
-    const char* const value = intent.data();
-    const std::size_t value_size = intent.size();
-    if (begins) {
-      ::rados_write_op_omap_set2(op.get(), &key, &value, &key_size, &value_size, 1);
-    } else {
-      ::rados_write_op_omap_rm_keys2(op.get(), &key, &key_size, 1);
+    const auto place = rbd_place_of(*pool, name);
+    if (!place) return fail(place.error());
+    auto run = pool->runs->take(place->bound);
+    if (!run) {
+      return fail(Error{Errc::conflict, "'" + pool->spec(name) + "' is no import that this storage has begun"});
     }
     if (auto begun = progress.begin(); !begun) return begun;
-    const std::string header = "rbd_header." + entry->id;
-    return rbd_changed(::rados_write_op_operate2(op.get(), pool->io.get(), header.c_str(), nullptr, 0), doing);
+    return run->check().and_then([&] { return run->end(); });
+  });
+}
+
+/// Gives up what was begun: it may be taken over at once.
+inline Result<void> rbd_release(const RbdPoolPtr& pool, const VolumeName& volume) {
+  return rbd_run_always(pool, "giving up the volume", {}, [pool, name = volume.str()](RbdProgress&) -> Result<void> {
+    return rbd_place_of(*pool, name).map([&](const RbdRecordPlace& place) { static_cast<void>(pool->runs->take(place.bound)); });
   });
 }
 
@@ -151,22 +208,35 @@ inline Error rbd_no_origin(const RbdPool& pool, const std::string& name, const s
   return rbd_open_error(pool, -ENOENT, name, snapshot);
 }
 
+/// A clone is an image of zeros until librbd has written what its parent is: only then has it its name.
 inline Result<void> rbd_clone(const RbdPoolPtr& pool, const VolumeName& volume, const std::string& snapshot,
                               const VolumeName& to) {
   return rbd_run(
       pool, "cloning the image", {},
-      [pool, from = volume.str(), snapshot, name = to.str()](RbdProgress&) -> Result<void> {
+      [pool, from = volume.str(), snapshot, name = to.str()](RbdProgress& progress) -> Result<void> {
+        progress.look();
+        const auto place = rbd_place_of(*pool, from);
+        if (!place) return fail(place.error());
+        if (place->header.ends_with(".rbd")) return fail(rbd_format_1_error(pool->spec(from), "cannot be cloned"));
+        if (auto entered = rbd_enter(*pool, *place, Verb::clone); !entered) return fail(std::move(entered.error()));
+        if (rbd_id_of(*pool, name)) return fail(rbd_create_error(*pool, -EEXIST, name));
         const bool v2 = rbd_clones_v2(*pool->cluster);
         const RbdImageOptions options = rbd_new_image_options(*pool);
         static_cast<void>(::rbd_image_options_set_uint64(options.get(), RBD_IMAGE_OPTION_CLONE_FORMAT, v2 ? 2 : 1));
+        if (auto begun = progress.begin(); !begun) return begun;
         if (!v2) {
           if (auto good = rbd_protect(*pool, from, snapshot); !good) return good;
         }
-        const int code =
-            ::rbd_clone3(pool->io.get(), from.c_str(), snapshot.c_str(), pool->io.get(), name.c_str(), options.get());
-        if (code == -ENOENT) return fail(rbd_no_origin(*pool, from, snapshot));
-        if (code < 0) return fail(rbd_create_error(*pool, code, name));
-        return {};
+        auto run = RbdVerbRun::begin(*pool, Verb::clone, name);
+        if (!run) return fail(std::move(run.error()));
+        const auto make = [&](const std::string& hidden) -> Result<void> {
+          const int code = ::rbd_clone3(pool->io.get(), from.c_str(), snapshot.c_str(), pool->io.get(), hidden.c_str(),
+                                        options.get());
+          if (code == -ENOENT) return fail(rbd_no_origin(*pool, from, snapshot));
+          if (code < 0) return fail(rbd_create_error(*pool, code, name));
+          return {};
+        };
+        return rbd_make_named(*pool, **run, name, make, [&](const std::string&) { return (*run)->check(); });
       });
 }
 

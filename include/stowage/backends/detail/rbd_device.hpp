@@ -4,12 +4,12 @@
 #include <rbd/librbd.h>
 #include <algorithm>
 #include <cstddef>
-#include <limits>
 #include <span>
 #include <stop_token>
 #include <stowage/backends/detail/rbd_extents.hpp>
 #include <stowage/backends/detail/rbd_image.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
+#include <stowage/backends/detail/rbd_verb_run.hpp>
 #include <stowage/io/device.hpp>
 #include <stowage/io/rbd_queue.hpp>
 #include <string>
@@ -179,21 +179,6 @@ static_assert(QueuedDevice<RbdDevice> && SizedDevice<RbdDevice> && MappedDevice<
 
 namespace detail {
 
-/// Takes the exclusive lock for good: librbd hands it to whoever asks for it, unless it was taken like this.
-/// Errors: in_use. An image without the feature has only its watchers.
-inline Result<void> rbd_own(const RbdPool& pool, ::rbd_image_t image, const std::string& name) {
-  // The owner may be a guest that runs. It would hand the lock over, and fail at its next write: so it is not asked.
-  auto others = rbd_others(pool, image, std::numeric_limits<std::size_t>::max());
-  if (!others) return fail(std::move(others.error()));
-  if (!others->empty()) return fail(rbd_watched(pool.spec(name), *others));
-  const int code = ::rbd_lock_acquire(image, RBD_LOCK_MODE_EXCLUSIVE);
-  if (code >= 0 || code == -EINVAL) return {};
-  if (code == -EROFS || code == -EBUSY) {
-    return fail(Errc::in_use, "'" + pool.spec(name) + "' is open for writing in this program", native_errno(code));
-  }
-  return fail(rbd_error(code, "locking '" + pool.spec(name) + "'"));
-}
-
 inline Result<RbdDevice> rbd_open_device(const RbdPoolPtr& pool, const VolumeName& volume, const std::string& snapshot,
                                          Access access) {
   const bool writable = access == Access::read_write && snapshot.empty();
@@ -202,8 +187,15 @@ inline Result<RbdDevice> rbd_open_device(const RbdPoolPtr& pool, const VolumeNam
                    progress.look();  // who opens late closes again
                    auto image = writable ? rbd_edit(*pool, name) : rbd_look(*pool, name, snapshot);
                    if (!image) return fail(std::move(image.error()));
+                   if (snapshot.empty() && !writable) {
+                     auto entered = rbd_enter(*pool, image->get(), name, Verb::open_to_read);
+                     if (!entered) return fail(std::move(entered.error()));
+                   }
                    if (writable) {
                      if (auto owned = rbd_own(*pool, image->get(), name); !owned) return fail(std::move(owned.error()));
+                     // Asked while it is ours: a verb that begins now finds us.
+                     auto entered = rbd_enter(*pool, image->get(), name, Verb::open_to_write);
+                     if (!entered) return fail(std::move(entered.error()));
                    }
                    std::uint64_t size = 0;
                    if (const int code = ::rbd_get_size(image->get(), &size); code < 0) {

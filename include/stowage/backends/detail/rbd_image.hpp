@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <stowage/backends/detail/rbd_error.hpp>
 #include <stowage/backends/detail/rbd_pool.hpp>
@@ -155,6 +156,21 @@ inline Result<void> rbd_nobody_else(const RbdPool& pool, ::rbd_image_t image, co
   });
 }
 
+/// Takes the exclusive lock for good: librbd hands it to whoever asks for it, unless it was taken like this.
+/// Errors: in_use. An image without the feature has only its watchers.
+inline Result<void> rbd_own(const RbdPool& pool, ::rbd_image_t image, const std::string& name) {
+  // The owner may be a guest that runs. It would hand the lock over, and fail at its next write: so it is not asked.
+  auto others = rbd_others(pool, image, std::numeric_limits<std::size_t>::max());
+  if (!others) return fail(std::move(others.error()));
+  if (!others->empty()) return fail(rbd_watched(pool.spec(name), *others));
+  const int code = ::rbd_lock_acquire(image, RBD_LOCK_MODE_EXCLUSIVE);
+  if (code >= 0 || code == -EINVAL) return {};
+  if (code == -EROFS || code == -EBUSY) {
+    return fail(Errc::in_use, "'" + pool.spec(name) + "' is open for writing in this program", native_errno(code));
+  }
+  return fail(rbd_error(code, "locking '" + pool.spec(name) + "'"));
+}
+
 /// What was cloned from any snapshot of the image, or from the one that is set; in the trash too.
 inline Result<std::vector<std::string>> rbd_clones(::rbd_image_t image) {
   std::vector<::rbd_linked_image_spec_t> raw(64);
@@ -183,9 +199,17 @@ inline std::string rbd_some_of(const std::vector<std::string>& names) {
   return text;
 }
 
-/// The snapshots that users make, oldest first; librbd also lists those of groups, of mirrors, and removed ones that
-/// clones still need.
-inline Result<std::vector<SnapshotInfo>> rbd_snapshots(::rbd_image_t image) {
+/// A snapshot as librbd lists it: also those of groups and of mirrors, removed ones that clones still need, and names
+/// that are no `SnapshotName`.
+struct RbdRawSnapshot {
+  std::uint64_t id = 0;
+  std::string name;
+  Bytes size{};
+  ::rbd_snap_namespace_type_t kind = RBD_SNAP_NAMESPACE_TYPE_USER;
+};
+
+/// All of them, oldest first.
+inline Result<std::vector<RbdRawSnapshot>> rbd_all_snapshots(::rbd_image_t image) {
   std::vector<::rbd_snap_info_t> raw(32);
   int count = static_cast<int>(raw.size());
   int code = ::rbd_snap_list(image, raw.data(), &count);
@@ -195,25 +219,38 @@ inline Result<std::vector<SnapshotInfo>> rbd_snapshots(::rbd_image_t image) {
     code = ::rbd_snap_list(image, raw.data(), &count);
   }
   if (code < 0) return fail(rbd_error(code, "asking for the snapshots"));
-  std::vector<SnapshotInfo> snapshots;
+  std::vector<RbdRawSnapshot> snapshots;
   for (int at = 0; at < code; ++at) {
-    const ::rbd_snap_info_t& snapshot = raw[static_cast<std::size_t>(at)];
-    auto kind = RBD_SNAP_NAMESPACE_TYPE_USER;
-    if (::rbd_snap_get_namespace_type(image, snapshot.id, &kind) < 0 || kind != RBD_SNAP_NAMESPACE_TYPE_USER) continue;
+    const ::rbd_snap_info_t& one = raw[static_cast<std::size_t>(at)];
+    RbdRawSnapshot snapshot{one.id, one.name, Bytes{one.size}};
+    if (::rbd_snap_get_namespace_type(image, one.id, &snapshot.kind) < 0) continue;  // removed meanwhile
+    snapshots.push_back(std::move(snapshot));
+  }
+  ::rbd_snap_list_end(raw.data());
+  std::sort(snapshots.begin(), snapshots.end(),
+            [](const RbdRawSnapshot& a, const RbdRawSnapshot& b) { return a.id < b.id; });
+  return snapshots;
+}
+
+/// The snapshots that users make, oldest first.
+inline Result<std::vector<SnapshotInfo>> rbd_snapshots(::rbd_image_t image) {
+  const auto all = rbd_all_snapshots(image);
+  if (!all) return fail(all.error());
+  std::vector<SnapshotInfo> snapshots;
+  for (const RbdRawSnapshot& snapshot : *all) {
     auto name = SnapshotName::parse(snapshot.name);
-    if (!name) continue;
-    SnapshotInfo info{.name = *std::move(name), .size = Bytes{snapshot.size}, .ctime = {}, .id = snapshot.id};
+    if (!name || snapshot.kind != RBD_SNAP_NAMESPACE_TYPE_USER) continue;
+    SnapshotInfo info{.name = *std::move(name), .size = snapshot.size, .ctime = {}, .id = snapshot.id};
     int is_protected = 0;
-    if (::rbd_snap_is_protected(image, snapshot.name, &is_protected) >= 0) info.is_protected = is_protected != 0;
+    if (::rbd_snap_is_protected(image, snapshot.name.c_str(), &is_protected) >= 0) {
+      info.is_protected = is_protected != 0;
+    }
     ::timespec made{};
     if (::rbd_snap_get_timestamp(image, snapshot.id, &made) >= 0 && made.tv_sec != 0) {
       info.ctime = std::chrono::sys_seconds{std::chrono::seconds{made.tv_sec}};
     }
     snapshots.push_back(std::move(info));
   }
-  ::rbd_snap_list_end(raw.data());
-  std::sort(snapshots.begin(), snapshots.end(),
-            [](const SnapshotInfo& a, const SnapshotInfo& b) { return a.id < b.id; });
   return snapshots;
 }
 

@@ -63,7 +63,7 @@ inline Result<void> krbd_fit_features(const RbdPoolPtr& pool, const std::string&
                         "this kernel cannot map '" + pool->spec(name) + "', which has " + rbd_feature_names(stuck)}
                       .advise("copy it to a new volume, or use it without krbd"));
     }
-    image = rbd_edit_beside(*pool, name, progress);
+    image = rbd_edit_beside(*pool, name, Verb::activate, progress);
     if (!image) return fail(std::move(image.error()));
     return rbd_changed(::rbd_update_features(image->get(), unfit, 0),
                        "switching off " + rbd_feature_names(unfit) + ", which this kernel lacks");

@@ -9,9 +9,9 @@
 #include <set>
 #include <stowage/backends/detail/rbd_decode.hpp>
 #include <stowage/backends/detail/rbd_image.hpp>
-#include <stowage/backends/detail/rbd_intent.hpp>
 #include <stowage/backends/detail/rbd_omap.hpp>
 #include <stowage/backends/detail/rbd_pool.hpp>
+#include <stowage/backends/detail/rbd_record.hpp>
 #include <stowage/names.hpp>
 #include <stowage/volume.hpp>
 #include <string>
@@ -49,13 +49,23 @@ inline Result<std::vector<RbdEntry>> rbd_directory(const RbdPool& pool) {
 struct RbdSeen {
   RbdEntry entry;
   bool header_missing = false;
-  bool removing = false;  ///< a removal has begun, and was killed or goes on: it is in the trash, and still listed
+  bool in_trash = false;  ///< as well: something is on its way there, or from there
+  bool removing = false;  ///< likewise, and a removal has begun, and was killed or goes on
   VolumeInfo info;
   std::optional<RbdParentRef> parent;
+  RbdRecordPlace place{};
+  RbdRecord record{};
+
+  /// The record is there, for this image or void.
+  void take(RbdRecordPlace where, RbdRecord found) {
+    place = std::move(where);
+    record = std::move(found);
+    if (record.intent) info.intent = record.intent->verb;
+  }
 };
 
 inline RbdOmapQuery rbd_header_query(::rados_ioctx_t io, const std::string& id) {
-  return {io, "rbd_header." + id, {"size", "parent", "create_timestamp", std::string{rbd_intent_omap_key}}};
+  return {io, "rbd_header." + id, {"size", "parent", "create_timestamp", std::string{rbd_record_key}}};
 }
 
 /// The whole image opened, for a header that we cannot read.
@@ -70,7 +80,9 @@ inline Result<void> rbd_open_to_see(const RbdPool& pool, RbdSeen& seen) {
       seen.entry.id.empty() && ::rbd_get_block_name_prefix(image->get(), prefix.data(), prefix.size()) >= 0) {
     seen.info.identity = prefix.data();
   }
-  if (auto intent = rbd_intent(image->get()); intent && *intent) seen.info.intent = (*intent)->verb;
+  if (auto place = rbd_record_place(pool, image->get(), seen.entry.name)) {
+    if (auto record = rbd_read_record(pool, *place)) seen.take(*std::move(place), *std::move(record));
+  }
   ::rbd_linked_image_spec_t from{};
   ::rbd_snap_spec_t snapshot{};
   if (::rbd_get_parent(image->get(), &from, &snapshot) < 0) return {};
@@ -95,7 +107,9 @@ inline Result<void> rbd_understand(const RbdPool& pool, const RbdOmapAnswer& hea
     if (size && parent.good) {
       seen.info.size = Bytes{*size};
       seen.info.ctime = decode_rbd_time(header["create_timestamp"]);
-      seen.info.intent = parse_rbd_intent(header[rbd_intent_omap_key]).verb;
+      RbdRecordPlace place = rbd_record_place(pool, seen.entry.name, seen.entry.id);
+      RbdRecord record = rbd_record_in(header[rbd_record_key], place);
+      seen.take(std::move(place), std::move(record));
       seen.parent = parent.parent;
       return {};
     }
@@ -169,7 +183,8 @@ inline Result<std::vector<RbdSeen>> rbd_describe(const RbdPool& pool, const std:
     if (!name) continue;
     const auto parts = parse_volume_name(StorageType::rbd, *name);
     if (!parts || parts->base) continue;
-    volumes.push_back({entry, false, false, VolumeInfo{.name = *std::move(name), .vmid = parts->owner()}, {}});
+    RbdSeen seen{.entry = entry, .info = VolumeInfo{.name = *std::move(name), .vmid = parts->owner()}, .parent = {}};
+    volumes.push_back(std::move(seen));
     queries.push_back(rbd_header_query(pool.io.get(), entry.id));
   }
   RbdOmapQuery trash{pool.io.get(), "rbd_trash", {}};
@@ -178,7 +193,9 @@ inline Result<std::vector<RbdSeen>> rbd_describe(const RbdPool& pool, const std:
   const std::vector<RbdOmapAnswer> answers = rbd_read_omaps(queries);
   for (std::size_t at = 0; at < volumes.size(); ++at) {
     RbdSeen& seen = volumes[at];
-    seen.removing = is_rbd_removing(answers.back()["id_" + seen.entry.id]);
+    const std::string_view trashed = answers.back()["id_" + seen.entry.id];
+    seen.in_trash = !trashed.empty();
+    seen.removing = is_rbd_removing(trashed);
     if (auto good = rbd_understand(pool, answers[at], seen); !good) return fail(std::move(good.error()));
     if (seen.removing) seen.info.intent = "remove";
   }

@@ -11,6 +11,7 @@
 namespace stowage::detail {
 
 using RbdIo = Handle<void, &::rados_ioctx_destroy>;
+class RbdOpenRuns;
 
 /// Everything that the verbs of one storage share. Read-only after `rbd_open_pool`, so threads need no lock; workers
 /// that outlive their caller keep it alive.
@@ -19,7 +20,8 @@ struct RbdPool {
   OpenOptions options;
   RbdAccess access;
   std::shared_ptr<RbdCluster> cluster;
-  RbdIo io;  // goes before the cluster
+  RbdIo io;                             // goes before the cluster
+  std::shared_ptr<RbdOpenRuns> runs{};  ///< of its own that go on over several calls; they use `io`
 
   [[nodiscard]] std::string spec(std::string_view image, std::string_view snapshot = {}) const {
     return rbd_spec(config.pool, config.name_space, image, snapshot);
@@ -58,7 +60,8 @@ inline Result<void> rbd_probe(const RbdPool& pool) {
 }
 
 /// Errors: not_found (pool, data pool, namespace), permission_denied, unavailable.
-inline Result<RbdPoolPtr> rbd_open_pool(const StorageId& id, RbdConfig config, const OpenOptions& options) {
+inline Result<std::shared_ptr<RbdPool>> rbd_open_pool(const StorageId& id, RbdConfig config,
+                                                      const OpenOptions& options) {
   if (config.pool.empty()) config.pool = "rbd";
   auto access = rbd_find_access(id, config, options);
   if (!access) return fail(std::move(access.error()));
@@ -93,7 +96,7 @@ inline Result<RbdPoolPtr> rbd_open_pool(const StorageId& id, RbdConfig config, c
     }
     ::rados_ioctx_set_namespace(raw, config.name_space.c_str());
   }
-  auto pool = std::make_shared<const RbdPool>(
+  auto pool = std::make_shared<RbdPool>(
       RbdPool{std::move(config), options, *std::move(access), *std::move(cluster), std::move(io)});
   if (auto answers = rbd_probe(*pool); !answers) return fail(std::move(answers.error()));
   return pool;

@@ -9,7 +9,9 @@
 #include <cstdint>
 #include <optional>
 #include <stowage/backends/detail/rbd_image.hpp>
-#include <stowage/backends/detail/rbd_intent.hpp>
+#include <stowage/backends/detail/rbd_record.hpp>
+#include <stowage/backends/detail/rbd_run.hpp>
+#include <stowage/backends/detail/rbd_verb_run.hpp>
 #include <stowage/backends/detail/receipt_text.hpp>
 #include <string>
 
@@ -74,22 +76,82 @@ inline Result<std::string> rbd_snapshot_identity(const RbdPool& pool, const Volu
 inline Result<std::optional<Receipt>> rbd_receipt(const RbdPool& pool, const VolumeName& volume) {
   auto image = rbd_look(pool, volume.str());
   if (!image) return fail(std::move(image.error()));
-  const auto intent = rbd_intent(image->get());
-  if (!intent) return fail(intent.error());
-  if (!*intent || (*intent)->verb != "receive") return std::nullopt;
-  return parse_receipt((*intent)->object).map([](Receipt receipt) { return std::optional{std::move(receipt)}; });
+  const auto place = rbd_record_place(pool, image->get(), volume.str());
+  if (!place) return fail(place.error());
+  const auto record = rbd_read_record(pool, *place);
+  if (!record) return fail(record.error());
+  if (!record->intent || record->intent->verb != "receive") return std::nullopt;
+  return parse_receipt(record->intent->argument(0)).map([](Receipt receipt) {
+    return std::optional{std::move(receipt)};
+  });
 }
 
-/// Each step may have been done before.
-inline Result<void> rbd_end_receipt(::rbd_image_t image, const SnapshotName& snapshot, const std::string& identity) {
-  const int made = ::rbd_snap_create(image, snapshot.str().c_str());
-  if (made < 0 && made != -EEXIST) return rbd_changed(made, "taking snapshot '" + snapshot.str() + "'");
-  const auto key = rbd_identity_key(image, snapshot.str());
-  if (!key) return fail(key.error());
-  auto given = rbd_changed(::rbd_metadata_set(image, key->str().c_str(), identity.c_str()),
-                           "writing which content snapshot '" + snapshot.str() + "' has");
-  if (!given) return given;
-  return rbd_clear_intent(image);
+/// Takes over what another run has received of a stream, to go on with it. Nothing, when there is no such record.
+/// Errors: in_use (it goes on).
+inline Result<void> rbd_resume_receipt(const RbdPoolPtr& pool, const VolumeName& volume) {
+  return rbd_run(pool, "resuming a stream", {}, [pool, name = volume.str()](RbdProgress& progress) -> Result<void> {
+    progress.look();
+    auto image = rbd_look(*pool, name);
+    if (!image) return fail(std::move(image.error()));
+    auto place = rbd_record_place(*pool, image->get(), name);
+    if (!place) return fail(std::move(place.error()));
+    const auto record = rbd_read_record(*pool, *place);
+    if (!record) return fail(record.error());
+    if (!record->intent || record->intent->verb != "receive") return {};
+    const std::vector<std::string> arguments = record->intent->arguments;
+    auto entered = rbd_enter(*pool, *std::move(place), Verb::receive, arguments);
+    if (!entered || entered->how == Admission::free) return entered.map([](const RbdEntered&) {});
+    if (auto begun = progress.begin(); !begun) return begun;
+    auto run = RbdVerbRun::begin(*pool, Verb::receive, name);
+    if (!run) return fail(std::move(run.error()));
+    return (*run)->claim(*entered, IntentPhase::commit, arguments).map([&] { pool->runs->keep(*std::move(run)); });
+  });
+}
+
+/// The volume receives a stream from now on, or has come further: the same run, from the first receipt to the end.
+/// Pre: its device, which keeps others away, is open. Errors: in_use, wrong_state, conflict (it was taken over).
+inline Result<void> rbd_set_receipt(const RbdPoolPtr& pool, const VolumeName& volume, ::rbd_image_t image,
+                                    const Receipt& receipt) {
+  auto place = rbd_record_place(*pool, image, volume.str());
+  if (!place) return fail(std::move(place.error()));
+  std::vector<std::string> arguments{receipt_text(receipt)};
+  auto run = pool->runs->take(place->bound);
+  if (run) {
+    run->become(Verb::receive);
+    auto noted = run->advance(IntentPhase::commit, std::move(arguments));
+    pool->runs->keep(std::move(run));
+    return noted;
+  }
+  auto entered = rbd_enter(*pool, *std::move(place), Verb::receive, arguments);
+  if (!entered) return fail(std::move(entered.error()));
+  auto begun = RbdVerbRun::begin(*pool, Verb::receive, volume.str());
+  if (!begun) return fail(std::move(begun.error()));
+  return (*begun)->claim(*entered, IntentPhase::commit, std::move(arguments)).map([&] {
+    pool->runs->keep(*std::move(begun));
+  });
+}
+
+/// Each step may have been done before. Pre: as of `rbd_set_receipt`.
+inline Result<void> rbd_end_receipt(const RbdPoolPtr& pool, const VolumeName& volume, ::rbd_image_t image,
+                                    const SnapshotName& snapshot, const std::string& identity) {
+  const auto place = rbd_record_place(*pool, image, volume.str());
+  if (!place) return fail(place.error());
+  auto run = pool->runs->take(place->bound);
+  if (!run) return fail(Errc::conflict, "'" + pool->spec(volume.str()) + "' receives no stream of this storage");
+  const auto steps = [&]() -> Result<void> {
+    if (auto alive = run->check(); !alive) return alive;
+    const int made = ::rbd_snap_create(image, snapshot.str().c_str());
+    if (made < 0 && made != -EEXIST) return rbd_changed(made, "taking snapshot '" + snapshot.str() + "'");
+    const auto key = rbd_identity_key(image, snapshot.str());
+    if (!key) return fail(key.error());
+    auto given = rbd_changed(::rbd_metadata_set(image, key->str().c_str(), identity.c_str()),
+                             "writing which content snapshot '" + snapshot.str() + "' has");
+    if (!given) return given;
+    return run->end();
+  };
+  auto done = steps();
+  if (!done) pool->runs->keep(std::move(run));  // to be repeated, or given up
+  return done;
 }
 
 }  // namespace stowage::detail

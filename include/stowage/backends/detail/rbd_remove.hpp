@@ -1,24 +1,33 @@
 #pragma once
-// Removal: first the proof that it can succeed, then destruction.
+// Removal: first the proof that it can succeed; then the name is taken away, by which it is decided; then destruction.
+//
+// `rbd_trash_move` takes the name, in one step, and the image with all its snapshots. Whoever opened it before is seen
+// behind that, and gives it its name back; nobody can open, clone or snapshot it by name any more. What is on its way
+// out has a record of it, and is destroyed to the end by `recover`.
 
 #include <rbd/librbd.h>
 #include <algorithm>
 #include <cerrno>
+#include <memory>
+#include <stowage/backends/detail/rbd_change.hpp>
 #include <stowage/backends/detail/rbd_image.hpp>
-#include <stowage/backends/detail/rbd_intent.hpp>
 #include <stowage/backends/detail/rbd_listing.hpp>
+#include <stowage/backends/detail/rbd_obstacles.hpp>
+#include <stowage/backends/detail/rbd_publish.hpp>
+#include <stowage/backends/detail/rbd_record.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
 #include <stowage/backends/detail/rbd_snapshots.hpp>
+#include <stowage/backends/detail/rbd_verb_run.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace stowage::detail {
 
-/// The snapshots that must go with the image; those that stand in the way are an error. The one of a template is part
-/// of the template. Errors: in_use.
-inline Result<std::vector<std::string>> rbd_prove_removable(const RbdPool& pool, ::rbd_image_t image,
-                                                            const std::string& name, bool with_snapshots) {
-  if (auto alone = rbd_nobody_else(pool, image, name, 0); !alone) return fail(std::move(alone.error()));
+/// It has no clones, and none of its snapshots stands in the way. The one of a template is part of the template.
+/// Errors: in_use.
+inline Result<void> rbd_prove_childless(const RbdPool& pool, ::rbd_image_t image, const std::string& name,
+                                        bool with_snapshots) {
   const auto clones = rbd_clones(image);
   if (!clones) return fail(clones.error());
   if (!clones->empty()) {
@@ -26,79 +35,114 @@ inline Result<std::vector<std::string>> rbd_prove_removable(const RbdPool& pool,
         Error{Errc::in_use, "'" + pool.spec(name) + "' has the clones " + rbd_some_of(*clones), native_errno(EBUSY)}
             .advise("flatten or remove them first"));
   }
-  const auto snapshots = rbd_snapshots(image);
+  const auto snapshots = rbd_all_snapshots(image);
   if (!snapshots) return fail(snapshots.error());
-  std::vector<std::string> all;
   std::vector<std::string> in_the_way;
-  for (const SnapshotInfo& snapshot : *snapshots) {
-    all.push_back(snapshot.name.str());
-    const bool of_template = snapshot.name.str() == rbd_base_snapshot && name.starts_with("base-");
-    if (!with_snapshots && !of_template) in_the_way.push_back(snapshot.name.str());
+  for (const RbdRawSnapshot& snapshot : *snapshots) {
+    const bool of_template = snapshot.name == rbd_base_snapshot && name.starts_with("base-");
+    if (!with_snapshots && !of_template) in_the_way.push_back(snapshot.name);
   }
-  if (!in_the_way.empty()) {
-    return fail(Error{Errc::in_use, "'" + pool.spec(name) + "' has the snapshots " + rbd_some_of(in_the_way),
-                      native_errno(ENOTEMPTY)}
-                    .advise("remove them first, or with the volume"));
-  }
-  std::reverse(all.begin(),
-               all.end());  // newest first: the objects of a snapshot are trimmed from the end of the chain
-  return all;
+  if (in_the_way.empty()) return {};
+  return fail(Error{Errc::in_use, "'" + pool.spec(name) + "' has the snapshots " + rbd_some_of(in_the_way),
+                    native_errno(ENOTEMPTY)}
+                  .advise("remove them first, or with the volume"));
 }
 
-inline Result<void> rbd_drop_snapshots(const RbdPool& pool, const std::string& name,
-                                       const std::vector<std::string>& snapshots, RbdProgress& progress) {
-  if (snapshots.empty()) return {};
-  auto image = rbd_edit(pool, name);
-  if (!image) return fail(std::move(image.error()));
-  if (auto alone = rbd_nobody_else(pool, image->get(), name, 1); !alone) return alone;
-  if (auto marked = rbd_set_intent(image->get(), {"remove", {}}); !marked) return marked;
-  static_cast<void>(RbdProgress::report(0, 1, &progress));  // from here on it may take long
-  for (const std::string& snapshot : snapshots) {
-    if (auto gone = rbd_drop_snapshot(image->get(), snapshot); !gone) return gone;
+/// Nothing stands in the way of a removal. Errors: in_use.
+inline Result<void> rbd_prove_removable(const RbdPool& pool, ::rbd_image_t image, const std::string& name,
+                                        bool with_snapshots) {
+  return rbd_nobody_else(pool, image, name, 0)
+      .and_then([&] { return rbd_no_obstacle(pool, image, name); })
+      .and_then([&] { return rbd_prove_childless(pool, image, name, with_snapshots); });
+}
+
+/// An image that has no name any more, to look at it.
+inline Result<RbdImage> rbd_look_by_id(const RbdPool& pool, const std::string& id) {
+  ::rbd_image_t raw = nullptr;
+  const int code = ::rbd_open_by_id_read_only(pool.io.get(), id.c_str(), &raw, nullptr);
+  if (code < 0) return fail(rbd_error(code, "opening the image with the id " + id));
+  return RbdImage{pool, raw};
+}
+
+/// The snapshots of an image that has no name any more, newest first: the objects of a snapshot are trimmed from the
+/// end of the chain.
+inline Result<void> rbd_drop_snapshots(const RbdPool& pool, const std::string& id, RbdProgress& progress) {
+  ::rbd_image_t raw = nullptr;
+  if (const int code = ::rbd_open_by_id(pool.io.get(), id.c_str(), &raw, nullptr); code < 0) {
+    return fail(rbd_error(code, "opening the image with the id " + id));
+  }
+  const RbdImage image{pool, raw};
+  const auto snapshots = rbd_all_snapshots(image.get());
+  if (!snapshots) return fail(snapshots.error());
+  for (auto snapshot = snapshots->rbegin(); snapshot != snapshots->rend(); ++snapshot) {
+    if (auto gone = rbd_drop_snapshot(image.get(), snapshot->name); !gone) return gone;
     progress.beat();
   }
   return {};
 }
 
-/// The image itself. Ceph puts it into the trash first, so that a removal that was killed is found there.
-inline Result<void> rbd_destroy(const RbdPool& pool, const std::string& name, RbdProgress& progress) {
-  const int code = ::rbd_remove_with_progress(pool.io.get(), name.c_str(), &RbdProgress::report, &progress);
-  if (code == -EBUSY) {
-    auto image = rbd_look(pool, name);
-    if (image) {
-      if (auto alone = rbd_nobody_else(pool, image->get(), name, 0); !alone) return alone;
-    }
+/// The end of a removal: destroys what has lost its name. Each step may have been done before.
+inline Result<void> rbd_destroy(const RbdPool& pool, const std::string& id, const std::string& name, bool has_snapshots,
+                                RbdVerbRun& run, RbdProgress& progress) {
+  static_cast<void>(RbdProgress::report(0, 1, &progress));  // from here on it may take long
+  if (auto alive = run.check(); !alive) return alive;
+  if (has_snapshots) {
+    if (auto gone = rbd_drop_snapshots(pool, id, progress); !gone) return gone;
+    if (auto alive = run.check(); !alive) return alive;
   }
-  if (code == -ENOENT && rbd_look(pool, name)) {  // so librbd calls a trash that it could not make
-    return fail(Error{Errc::no_space, "removing '" + pool.spec(name) + "': the pool has no room for its trash",
-                      native_errno(ENOSPC)}
-                    .advise("nothing has been removed here before; let the pool have some more room"));
+  const int code = ::rbd_trash_remove_with_progress(pool.io.get(), id.c_str(), true, &RbdProgress::report, &progress);
+  if (code == -ECANCELED) {  // the record says where it stopped
+    return fail(
+        rbd_error(code, "removing '" + pool.spec(name) + "'").advise("it has no name any more: recover finishes it"));
   }
-  if (code == -ENOENT) return fail(rbd_open_error(pool, code, name, {}));
-  return rbd_changed(code, "removing '" + pool.spec(name) + "'");
+  if (code < 0 && code != -ENOENT) {
+    return fail(rbd_change_error(code, "removing '" + pool.spec(name) + "'")
+                    .advise("it has no name any more: recover finishes its removal"));
+  }
+  run.forget();
+  return {};
 }
 
-/// Something whose removal has begun and that the trash holds.
-/// Errors: in_use, when who began it may still be at it.
-inline Result<void> rbd_destroy_leftover(const RbdPool& pool, const RbdEntry& entry, RbdProgress& progress) {
-  ::rbd_image_t raw = nullptr;
-  if (::rbd_open_by_id_read_only(pool.io.get(), entry.id.c_str(), &raw, nullptr) >= 0) {  // else too little is left
-    const RbdImage image{pool, raw};
-    if (auto alone = rbd_nobody_else(pool, raw, entry.name, 0); !alone) return alone;
+/// Takes the name away, and looks who had the image open: then it gets its name back.
+/// Errors: in_use, identity_changed, no_space: it is as it was.
+inline Result<bool> rbd_take_name(const RbdPool& pool, const RbdEntry& entry) {
+  const int code = ::rbd_trash_move(pool.io.get(), entry.name.c_str(), 0);
+  const std::string doing = "removing '" + pool.spec(entry.name) + "'";
+  // librbd says ENOENT also of a trash that it could not make.
+  if (code == -ENOENT && rbd_id_of(pool, entry.name)) {
+    return fail(Error{Errc::no_space, doing + ": the pool has no room for its trash", native_errno(ENOSPC)}.advise(
+        "nothing has been removed here before; let the pool have some more room"));
   }
-  const int code =
-      ::rbd_trash_remove_with_progress(pool.io.get(), entry.id.c_str(), true, &RbdProgress::report, &progress);
-  return rbd_changed(code == -ENOENT ? 0 : code, "removing what is left of '" + pool.spec(entry.name) + "'");
+  if (code < 0) return fail(rbd_change_error(code, doing));
+  const auto restored = [&](Error&& error) {
+    const int back = ::rbd_trash_restore(pool.io.get(), entry.id.c_str(), entry.name.c_str());
+    return rbd_undone(rbd_changed(back, "giving '" + pool.spec(entry.name) + "' its name back"), std::move(error));
+  };
+  const auto image = rbd_look_by_id(pool, entry.id);
+  if (!image) return true;  // one that cannot be opened nobody has open
+  if (auto alone = rbd_nobody_else(pool, image->get(), entry.name, 0); !alone) {
+    return fail(restored(std::move(alone.error())));
+  }
+  auto childless = rbd_prove_childless(pool, image->get(), entry.name, true);
+  if (!childless) return fail(restored(std::move(childless.error())));
+  const auto snapshots = rbd_all_snapshots(image->get());
+  return !snapshots || !snapshots->empty();
 }
 
 /// Writes the object back by which an image is found.
 inline Result<void> rbd_restore_name(const RbdPool& pool, const RbdEntry& entry) {
-  std::string bytes(4, '\0');
-  bytes[0] = static_cast<char>(entry.id.size());  // ids are some twenty characters
-  bytes += entry.id;
-  const std::string object = "rbd_id." + entry.name;
-  const int code = ::rados_write_full(pool.io.get(), object.c_str(), bytes.data(), bytes.size());
-  return rbd_changed(code, "writing '" + object + "'");
+  return rbd_changed(rbd_write_id(pool, entry.name, entry.id), "writing 'rbd_id." + entry.name + "'");
+}
+
+/// Something whose removal `rbd rm` has begun and that the trash holds.
+/// Errors: in_use, when whoever began it may still be at it.
+inline Result<void> rbd_destroy_leftover(const RbdPool& pool, const RbdEntry& entry, RbdProgress& progress) {
+  if (const auto image = rbd_look_by_id(pool, entry.id)) {  // else too little is left
+    if (auto alone = rbd_nobody_else(pool, image->get(), entry.name, 0); !alone) return alone;
+  }
+  const int code =
+      ::rbd_trash_remove_with_progress(pool.io.get(), entry.id.c_str(), true, &RbdProgress::report, &progress);
+  return rbd_changed(code == -ENOENT ? 0 : code, "removing what is left of '" + pool.spec(entry.name) + "'");
 }
 
 /// What cannot be opened by its name, but stands in the directory. True: it can be opened now.
@@ -112,8 +156,9 @@ inline Result<bool> rbd_clear_broken(const RbdPool& pool, const std::string& nam
     Result<void> done;
     if (seen.removing) {
       done = rbd_destroy_leftover(pool, seen.entry, progress);
-    } else if (seen.header_missing) {
-      done = rbd_destroy(pool, name, progress);  // nothing is left to be proved
+    } else if (seen.header_missing) {  // nothing is left to be proved
+      done = rbd_changed(::rbd_remove_with_progress(pool.io.get(), name.c_str(), &RbdProgress::report, &progress),
+                         "removing '" + pool.spec(name) + "'");
     } else {
       done = rbd_restore_name(pool, seen.entry);
       restored = true;
@@ -121,6 +166,60 @@ inline Result<bool> rbd_clear_broken(const RbdPool& pool, const std::string& nam
     if (!done) return fail(std::move(done.error()));
   }
   return restored;
+}
+
+/// Format 1 has no trash: the record stands on the header that librbd removes last.
+inline Result<void> rbd_remove_format_1(const RbdPool& pool, RbdImage image, const std::string& name,
+                                        RbdProgress& progress) {
+  const auto snapshots = rbd_all_snapshots(image.get());
+  if (!snapshots) return fail(snapshots.error());
+  if (!snapshots->empty()) {
+    return fail(rbd_format_1_error(pool.spec(name), "is not removed together with its snapshots")
+                    .advise("remove its snapshots first"));
+  }
+  static_cast<void>(image.close());
+  if (auto begun = progress.begin(); !begun) return begun;
+  return rbd_changed(::rbd_remove_with_progress(pool.io.get(), name.c_str(), &RbdProgress::report, &progress),
+                     "removing '" + pool.spec(name) + "'");
+}
+
+/// The run that takes the volume over, or the one of an import of this storage that is given up.
+inline Result<std::unique_ptr<RbdVerbRun>> rbd_run_of_removal(const RbdPool& pool, const RbdEntered& entered,
+                                                              const std::string& name) {
+  auto own = pool.runs->take(entered.place.bound);
+  if (!own) {
+    return RbdVerbRun::begin(pool, Verb::remove, name).and_then([&](std::unique_ptr<RbdVerbRun>&& run) {
+      return run->claim(entered, IntentPhase::prepare, {name}).map([&] { return std::move(run); });
+    });
+  }
+  own->become(Verb::remove);
+  if (auto noted = own->advance(IntentPhase::prepare, {name}); !noted) return fail(std::move(noted.error()));
+  return own;
+}
+
+inline Result<void> rbd_remove_proven(const RbdPool& pool, const RbdEntry& entry, const RbdEntered& entered,
+                                      RbdProgress& progress) {
+  const bool own = entered.how == Admission::free && entered.record.intent;
+  auto run = rbd_run_of_removal(pool, entered, entry.name);
+  if (!run) return fail(std::move(run.error()));
+  const auto has_snapshots = rbd_take_name(pool, entry);
+  if (has_snapshots) return rbd_destroy(pool, entry.id, entry.name, *has_snapshots, **run, progress);
+  if (has_snapshots.error().code() == Errc::outcome_unknown) return fail(has_snapshots.error());
+  if (!own) return fail(rbd_undone((*run)->undo(), has_snapshots.error()));
+  (*run)->become(Verb::import);
+  auto again = (*run)->advance(IntentPhase::prepare, entered.record.intent->arguments);
+  if (again) pool.runs->keep(*std::move(run));
+  return fail(rbd_undone(std::move(again), has_snapshots.error()));
+}
+
+inline Result<void> rbd_move_to_trash(const RbdPool& pool, RbdImage image, const std::string& name,
+                                      RbdProgress& progress) {
+  if (rbd_is_format_1(image.get())) return fail(rbd_format_1_error(pool.spec(name), "the trash does not take"));
+  if (auto alone = rbd_nobody_else(pool, image.get(), name, 0); !alone) return alone;
+  if (auto free = rbd_no_obstacle(pool, image.get(), name); !free) return free;
+  static_cast<void>(image.close());
+  if (auto begun = progress.begin(); !begun) return begun;
+  return rbd_changed(::rbd_trash_move(pool.io.get(), name.c_str(), 0), "moving '" + pool.spec(name) + "' to the trash");
 }
 
 inline Result<void> rbd_remove_image(const RbdPoolPtr& pool, const VolumeName& volume, const RemoveOptions& options,
@@ -134,23 +233,28 @@ inline Result<void> rbd_remove_image(const RbdPoolPtr& pool, const VolumeName& v
       const auto restored = rbd_clear_broken(*pool, name, progress);
       if (!restored) return fail(restored.error());
       if (!*restored) return {};
+      progress.look();
       image = rbd_look(*pool, name);
       if (!image) return fail(std::move(image.error()));
     }
+    auto entered = rbd_enter(*pool, image->get(), name, Verb::remove);
+    if (!entered) return fail(std::move(entered.error()));
     if (options.trash) {  // keeps snapshots and clones
-      if (rbd_is_format_1(image->get())) return fail(rbd_format_1_error(pool->spec(name), "the trash does not take"));
-      if (auto alone = rbd_nobody_else(*pool, image->get(), name, 0); !alone) return alone;
-      static_cast<void>(image->close());
-      if (auto begun = progress.begin(); !begun) return begun;
-      return rbd_changed(::rbd_trash_move(pool->io.get(), name.c_str(), 0),
-                         "moving '" + pool->spec(name) + "' to the trash");
+      if (entered->record.intent) {
+        return fail(Error{Errc::wrong_state, "it is unfinished: " + holder_of(*entered->record.intent)}.advise(
+            way_out_of(*entered->record.intent)));
+      }
+      return rbd_move_to_trash(*pool, *std::move(image), name, progress);
     }
-    auto snapshots = rbd_prove_removable(*pool, image->get(), name, options.snapshots);
-    if (!snapshots) return fail(std::move(snapshots.error()));
+    // What a removal or an import had is decided already.
+    const bool with_snapshots =
+        options.snapshots || (entered->record.intent && entered->record.intent->verb == "remove");
+    if (auto free = rbd_prove_removable(*pool, image->get(), name, with_snapshots); !free) return free;
+    if (rbd_is_format_1(image->get())) return rbd_remove_format_1(*pool, *std::move(image), name, progress);
+    const std::string id = entered->place.header.substr(std::string_view{"rbd_header."}.size());
     static_cast<void>(image->close());
     if (auto begun = progress.begin(); !begun) return begun;
-    if (auto gone = rbd_drop_snapshots(*pool, name, *snapshots, progress); !gone) return gone;
-    return rbd_destroy(*pool, name, progress);
+    return rbd_remove_proven(*pool, {name, id}, *entered, progress);
   });
 }
 

@@ -6,10 +6,10 @@
 #include <stowage/backends/detail/rbd_change.hpp>
 #include <stowage/backends/detail/rbd_decode.hpp>
 #include <stowage/backends/detail/rbd_image.hpp>
-#include <stowage/backends/detail/rbd_intent.hpp>
 #include <stowage/backends/detail/rbd_omap.hpp>
 #include <stowage/backends/detail/rbd_receipt.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
+#include <stowage/backends/detail/rbd_verb_run.hpp>
 #include <string>
 #include <vector>
 
@@ -19,7 +19,7 @@ namespace stowage::detail {
 inline Result<void> rbd_take_snapshot(const RbdPoolPtr& pool, const VolumeName& volume, const SnapshotName& snapshot) {
   return rbd_run(pool, "taking the snapshot", {},
                  [pool, name = volume.str(), snapshot = snapshot.str()](RbdProgress& progress) -> Result<void> {
-                   auto image = rbd_edit_beside(*pool, name, progress);
+                   auto image = rbd_edit_beside(*pool, name, Verb::snapshot, progress);
                    if (!image) return fail(std::move(image.error()));
                    const int code = ::rbd_snap_create(image->get(), snapshot.c_str());
                    if (code == -EEXIST) {
@@ -27,7 +27,14 @@ inline Result<void> rbd_take_snapshot(const RbdPoolPtr& pool, const VolumeName& 
                                  "there is a snapshot '" + pool->spec(name, snapshot) + "' already",
                                  native_errno(code));
                    }
-                   return rbd_changed(code, "taking snapshot '" + pool->spec(name, snapshot) + "'");
+                   if (code < 0) {
+                     return fail(rbd_change_error(code, "taking snapshot '" + pool->spec(name, snapshot) + "'"));
+                   }
+                   // The owner of the lock may have taken it for us, in the middle of a verb of its own.
+                   auto entered = rbd_enter(*pool, image->get(), name, Verb::snapshot);
+                   if (entered) return {};
+                   static_cast<void>(::rbd_snap_remove(image->get(), snapshot.c_str()));
+                   return fail(std::move(entered.error()));
                  });
 }
 
@@ -37,7 +44,20 @@ inline Result<std::vector<SnapshotInfo>> rbd_list_snapshots(const RbdPoolPtr& po
   return rbd_snapshots(image->get());
 }
 
-/// Object by object: the intent says so until it is whole. Nobody may have the image open meanwhile.
+/// The data of a rollback that has its record. Pre: the exclusive lock is ours.
+inline Result<void> rbd_finish_rollback(::rbd_image_t image, const std::string& snapshot, RbdVerbRun& run,
+                                        RbdProgress& progress) {
+  if (auto alive = run.check(); !alive) return alive;
+  const int code = ::rbd_snap_rollback_with_progress(image, snapshot.c_str(), &RbdProgress::report, &progress);
+  if (code < 0) {
+    return fail(rbd_change_error(code, "rolling back to '" + snapshot + "'")
+                    .advise("the volume is unfinished: repeat the rollback, or recover finishes it"));
+  }
+  return run.end();
+}
+
+/// Object by object: the record says so until it is whole. Nobody may have the image open meanwhile, and nobody gets
+/// its lock.
 inline Result<void> rbd_roll_back(const RbdPoolPtr& pool, const VolumeName& volume, const SnapshotName& snapshot,
                                   const Work& work) {
   return rbd_run(pool, "rolling back", work,
@@ -45,17 +65,20 @@ inline Result<void> rbd_roll_back(const RbdPoolPtr& pool, const VolumeName& volu
                    progress.look();
                    auto image = rbd_edit(*pool, name);
                    if (!image) return fail(std::move(image.error()));
+                   auto entered = rbd_enter(*pool, image->get(), name, Verb::rollback, {snapshot});
+                   if (!entered) return fail(std::move(entered.error()));
                    if (auto there = rbd_has_snapshot(*pool, image->get(), name, snapshot); !there) return there;
                    if (auto alone = rbd_nobody_else(*pool, image->get(), name, 1); !alone) return alone;
+                   if (auto free = rbd_not_mirrored(*pool, image->get(), name); !free) return free;
                    if (auto begun = progress.begin(); !begun) return begun;
-                   if (auto marked = rbd_set_intent(image->get(), {"rollback", snapshot}); !marked) return marked;
-                   const int code = ::rbd_snap_rollback_with_progress(image->get(), snapshot.c_str(),
-                                                                      &RbdProgress::report, &progress);
-                   if (code < 0) {
-                     return fail(rbd_change_error(code, "rolling back to '" + snapshot + "'")
-                                     .advise("the volume is incomplete until the rollback is repeated"));
+                   auto run = RbdVerbRun::begin(*pool, Verb::rollback, name);
+                   if (!run) return fail(std::move(run.error()));
+                   if (auto marked = (*run)->claim(*entered, IntentPhase::commit, {snapshot}); !marked) return marked;
+                   // Whoever opens it from now on sees the record; who did before is seen now.
+                   if (auto owned = rbd_own(*pool, image->get(), name); !owned) {
+                     return fail(rbd_undone((*run)->undo(), std::move(owned.error())));
                    }
-                   return rbd_clear_intent(image->get());
+                   return rbd_finish_rollback(image->get(), snapshot, **run, progress);
                  });
 }
 
@@ -128,6 +151,8 @@ inline Result<void> rbd_remove_one_snapshot(const RbdPoolPtr& pool, const Volume
                    progress.look();
                    auto image = rbd_edit(*pool, name);
                    if (!image) return fail(std::move(image.error()));
+                   auto entered = rbd_enter(*pool, image->get(), name, Verb::remove_snapshot);
+                   if (!entered) return fail(std::move(entered.error()));
                    RbdSnapshotKeys keys{*pool, image->get(), snapshot};
                    rbd_note_others(*pool, image->get(), progress);
                    int is_protected = 0;
