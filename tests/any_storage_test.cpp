@@ -80,6 +80,7 @@ TEST_CASE("each verb that the type lacks is refused") {
   refuses(any.open_volume(lun, snap), "this storage type cannot open snapshots");
   refuses(any.begin_import(spec), "this storage type cannot be imported to");
   refuses(any.end_import(lun), "this storage type cannot be imported to");
+  refuses(any.abandon_import(lun), "this storage type cannot be imported to");
 }
 
 TEST_CASE("what the type can goes through") {

@@ -237,6 +237,8 @@ TEST_CASE("an import that somebody is still writing is not recovered from under 
   CHECK(beside.busy[0].verb == "import");
   CHECK_FALSE(beside.busy[0].holder.empty());
   REQUIRE(device->close());
+  CHECK(s.storage.recover()->busy.size() == 1);
+  REQUIRE(s.storage.abandon_import(made));
   CHECK(s.storage.recover()->done.size() == 1);
 }
 

@@ -56,6 +56,11 @@ namespace stowage {
 /// | flatten | `flatten(v, work)` | `Result<void>` | not_found |
 /// | copy, write | `open_volume(v, access)`, of a snapshot `open_volume(v, s)` | `Result<B::Device>` | not_found, in_use |
 /// | import | `begin_import(v, spec)`: `create`, and the volume is `incomplete` until `end_import(v)` | `Result<void>` | as `create`; not_found |
+/// | | `release(v)`, optional: its record says from now on that nobody owns it | `Result<void>` | not_found |
+///
+/// What `begin_import` has made, or `set_receipt` has marked, belongs to the policy that did it and to its copies until
+/// `end_import`, `end_receipt`, `remove` or `release`, which all may be called while the volume is open: nobody else
+/// may take it, and for `recover`, also their own, it is busy. They may open it, grow it and remove it.
 ///
 /// The facade holds the storage's lock (`OpenOptions::locks`) for `create`, `begin_import`, `rename`, `clone`,
 /// `make_template`, and for `remove` until the policy reports progress: at the latest when what takes long begins.
@@ -235,9 +240,10 @@ concept DeferredRollbackBackend =
 /// | `set_receipt(v, device, receipt)` | `Result<void>` | | durable; the volume is `incomplete` from now on |
 /// | `end_receipt(v, device, s, identity)` | `Result<void>` | no_space | takes the snapshot, if it is not there; all is whole |
 ///
-/// `device` is the volume, open for writing. An identity has at most 128 characters of `[A-Za-z0-9_.+-]`. A snapshot's
-/// own is no other snapshot's anywhere, and stays the same as long as its content does, also behind a rollback.
-/// `recover` takes a volume with a receipt back to the base; one without a base it removes. A rollback ends a receipt.
+/// `device` is the volume, open for writing; a receipt of nobody becomes the caller's. An identity has at most 128
+/// characters of `[A-Za-z0-9_.+-]`. A snapshot's own is no other snapshot's anywhere, and stays the same as long as its
+/// content does, also behind a rollback. `recover` takes a volume with a receipt back to the base; one without a base
+/// it removes. A rollback ends a receipt.
 template <class B>
 concept IncrementBackend =
     SnapshotBackend<B> && ResizeBackend<B> && ImportBackend<B> && TracksChanges<typename B::Device> &&

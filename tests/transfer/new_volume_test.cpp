@@ -97,6 +97,47 @@ TEST_CASE("a full clone that is stopped or fails leaves no volume that looks who
   CHECK(lab.of_other() == 0);
 }
 
+TEST_CASE("a volume is whole before it is closed: nobody can take it for an abandoned one in between") {
+  struct Watched : Storage<MemoryBackend> {
+    using Storage::Storage;
+    bool held = false;
+    Result<void> end_import(const VolumeName& volume) {
+      held = !open_volume(volume, Access::read_write);
+      return Storage::end_import(volume);
+    }
+  };
+  Watched storage{*StorageId::parse("mem"), MemoryBackend{}};
+  const auto filling = [](auto& device) { return device.write_at(Bytes{}, pattern(1, 65536)); };
+  must(make_filled_volume(storage, {.vmid = other, .size = 1_MiB}, filling));
+  CHECK(storage.held);
+}
+
+TEST_CASE("whichever last step of a new volume fails, it is whole or nobody's") {
+  for (unsigned after = 0; after < 30; ++after) {
+    CAPTURE(after);
+    Lab lab;
+    bool writing = false;
+    const auto filling = [&](auto& device) -> Result<void> {
+      auto written = device.write_at(Bytes{}, pattern(1, 65536));
+      if (!written) return written;
+      writing = true;
+      const Recovery beside = must(lab.storage.recover());
+      CHECK((beside.done.empty() && beside.busy.size() == 1 && beside.left.empty()));
+      lab.memory.fail_next(Errc::timed_out, after);  // of what comes now: flush, end, close
+      return {};
+    };
+    const auto made = make_filled_volume(lab.storage, {.vmid = other, .size = 1_MiB}, filling);
+    lab.memory.fail_next(Errc::timed_out, 1'000'000);
+    REQUIRE(writing);
+    CHECK(made.has_value() == (after >= 2));  // what fails once it is durable and whole is no failure
+    if (made) CHECK_FALSE(must(lab.storage.info(*made)).incomplete());
+    for (const VolumeInfo& info : must(lab.storage.list())) {
+      if (!made) CHECK(must(lab.storage.recover(info.name)).done.size() == 1);
+    }
+    CHECK(lab.of_other() == (made ? 1 : 0));
+  }
+}
+
 TEST_CASE("a full clone has the zeros too where new blocks are not zeroed, and takes no more blocks than it must") {
   for (const Bytes block : {Bytes{}, 64_KiB, 256_KiB, 320_KiB, 4_MiB}) {
     for (const bool known : {false, true}) {

@@ -59,8 +59,11 @@ class Receiver {
     Received received{.snapshot = header_->target.name, .size = header_->size};
     auto device = open();
     Result<void> done = device ? write(*device, received) : fail(std::move(device.error()));
-    if (done) done = end(*device);
-    if (done) return received;
+    if (done) done = backend_.end_receipt(volume_, *device, header_->target.name, header_->target.identity);
+    if (done) {
+      static_cast<void>(device->close());  // all is durable, and others may use it already
+      return received;
+    }
     if (device) static_cast<void>(device->close());
     return fail(given_up(std::move(done.error())));
   }
@@ -104,7 +107,21 @@ class Receiver {
     if (!options_.rollback) return resume(receipt);
     if (auto free = without_target(); !free) return free;
     if (auto whole = from_its_begin(); !whole) return whole;
+    if (receipt) {
+      if (auto undone = undo_stream(); !undone || receipt->base == header_->base->name) return undone;
+    }
     return storage_.rollback(volume_, header_->base->name, {options_.work.stop, {}});
+  }
+
+  /// Takes back what an earlier stream has brought in part, whatever was written to the volume since.
+  Result<void> undo_stream() {
+    const auto undone = storage_.recover(volume_, {.then = RecoverOptions::Then::finish}, {options_.work.stop, {}});
+    if (!undone) return fail(undone.error());
+    if (!undone->busy.empty()) {
+      return fail(Errc::in_use, "another stream is being received, by " + undone->busy.front().holder);
+    }
+    if (!undone->left.empty()) return fail(undone->left.front().code, undone->left.front().reason);
+    return {};
   }
 
   /// Goes on with the same stream, or begins on a volume that is whole.
@@ -238,15 +255,10 @@ class Receiver {
     return {};
   }
 
-  Result<void> end(Device& device) {
-    return backend_.end_receipt(volume_, device, header_->target.name, header_->target.identity).and_then([&] {
-      return device.close();
-    });
-  }
-
-  /// A volume that was made and has nothing yet goes again; else it keeps its receipt.
+  /// A volume that was made and has nothing yet is removed again; else it keeps its receipt, and is nobody's.
   Error given_up(Error error) {
     if (made_ && before_ == Bytes{}) return take_back(storage_, volume_, std::move(error));
+    if (marked_ || made_) static_cast<void>(storage_.abandon_import(volume_));
     if (!marked_) return error;
     return std::move(error).advise("the volume is incomplete: receive the same stream again, all of it or from " +
                                    std::to_string(before_.count) + " on, or recover undoes it");

@@ -202,6 +202,7 @@ std::vector<Law<F>> laws_of_imports() {
   return {
       {"an import is incomplete until its end", an_import_is_incomplete_until_its_end<F>},
       {"an import needs what create needs", an_import_needs_what_create_needs<F>},
+      {"an import is busy until it ends or is abandoned", an_import_is_busy_until_it_ends_or_is_abandoned<F>},
       {"an abandoned import is found, and recovered once", an_abandoned_import_is_found_and_recovered_once<F>},
       {"an incomplete volume can be removed", an_incomplete_volume_can_be_removed<F>},
   };

@@ -243,11 +243,18 @@ class MemoryBackend {
     return locked([&] {
       const std::shared_ptr<Volume> made = fresh(round_up(spec.size, config_.granule), spec.content);
       made->intent = "import";
+      made->has_owner = true;
       return add(volume, made);
     });
   }
   Result<void> end_import(const VolumeName& volume) {
     return on(volume, [&](Volume& v) { return set_intent(v, {}); });
+  }
+  Result<void> release(const VolumeName& volume) {
+    return on(volume, [](Volume& v) -> Result<void> {
+      v.has_owner = false;
+      return {};
+    });
   }
 
   [[nodiscard]] Result<std::string> snapshot_identity(const VolumeName& volume, const SnapshotName& snapshot) const {
@@ -262,6 +269,7 @@ class MemoryBackend {
   Result<void> set_receipt(const VolumeName& volume, Device&, const Receipt& receipt) {
     return on(volume, [&](Volume& v) {
       v.receipt = receipt;
+      v.has_owner = true;
       return set_intent(v, "receive");
     });
   }

@@ -37,8 +37,9 @@ template <class Storage>
 Error take_back(Storage& storage, const VolumeName& made, Error error) {
   const auto removed = storage.remove(made);
   if (removed || removed.error().code() == Errc::not_found) return error;
-  return std::move(error).advise("the unfinished volume " + made.str() +
-                                 " is still there, recover it: " + removed.error().detail());
+  static_cast<void>(storage.abandon_import(made));
+  return std::move(error).advise("the volume " + made.str() +
+                                 " is still there, recover or remove it: " + removed.error().detail());
 }
 
 /// Zeros in the last block of a new volume that its data reach into, for what lies behind them: see `UnzeroedDevice`.
@@ -50,15 +51,18 @@ Result<void> zero_last_block(Device& device, Bytes size) {
   return device.write_zeroes(begin, std::min(begin + block, device.size()) - begin);
 }
 
-/// Between `begin_import` and `end_import`: `fill(device)` gives the volume its content, of `size`.
+/// From `begin_import` to `end_import`: `fill(device)` gives the volume its content, of `size`. It is whole before it
+/// is closed: as long as it is open, nobody takes it for one that is abandoned.
 template <class Storage, class Fill>
 Result<void> fill_volume(Storage& storage, const VolumeName& made, Bytes size, Fill fill) {
   auto device = storage.open_volume(made, Access::read_write);
   if (!device) return fail(std::move(device.error()));
   if (auto zeroed = zero_last_block(*device, size); !zeroed) return zeroed;
   if (auto filled = fill(*device); !filled) return fail(std::move(filled.error()));
-  if (auto closed = device->close(); !closed) return closed;
-  return storage.end_import(made);
+  if (auto flushed = device->flush(); !flushed) return flushed;
+  if (auto ended = storage.end_import(made); !ended) return ended;
+  static_cast<void>(device->close());  // all is durable, and others may use it already: nothing to take back
+  return {};
 }
 
 }  // namespace detail

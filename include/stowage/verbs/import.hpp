@@ -9,6 +9,20 @@
 
 namespace stowage {
 
+namespace detail {
+
+/// A policy whose unfinished volumes have no owner has nothing to release.
+template <class B>
+Result<void> release(B& backend, const VolumeName& volume) {
+  if constexpr (requires { backend.release(volume); }) {
+    return backend.release(volume);
+  } else {
+    return {};
+  }
+}
+
+}  // namespace detail
+
 /// Part of `Storage<B>`, which is `Self`.
 template <class B, class Self>
 class ImportVerbs {
@@ -21,13 +35,23 @@ class ImportVerbs {
   }
   this_storage_type_cannot_be_imported_to begin_import(const CreateSpec&) = delete;
 
-  /// The volume is whole from now on.
+  /// The volume is whole from now on. Call it while the volume is still open: nobody can take it in between.
   Result<void> end_import(const VolumeName& volume)
     requires supports<B, Capability::import>
   {
     return self().on(volume, [&](const VolumeName& v) { return self().backend_.end_import(v); });
   }
   this_storage_type_cannot_be_imported_to end_import(const VolumeName&) = delete;
+
+  /// Gives up an import that was begun here, or a stream that was being received. Until then `recover`, anybody's,
+  /// finds it busy; from now on the volume is unfinished and nobody's: `recover` undoes it, `remove` removes it, the
+  /// same stream goes on. Nothing changes where nothing was begun. Errors: not_found.
+  Result<void> abandon_import(const VolumeName& volume)
+    requires supports<B, Capability::import>
+  {
+    return self().on(volume, [&](const VolumeName& v) { return detail::release(self().backend_, v); });
+  }
+  this_storage_type_cannot_be_imported_to abandon_import(const VolumeName&) = delete;
 
  private:
   Self& self() noexcept { return static_cast<Self&>(*this); }
@@ -42,6 +66,9 @@ class AnyImportVerbs {
   }
   Result<void> end_import(const VolumeName& volume) {
     return Self::template call<void, Capability::import>(self(), [&](auto& s) { return s.end_import(volume); });
+  }
+  Result<void> abandon_import(const VolumeName& volume) {
+    return Self::template call<void, Capability::import>(self(), [&](auto& s) { return s.abandon_import(volume); });
   }
 
  private:

@@ -50,6 +50,7 @@ struct MemoryVolume {
   std::optional<SnapshotName> waits_for{};  // whose content it gets when it is activated next
   bool is_base = false;
   bool has_writer = false;
+  bool has_owner = false;  // an import or stream that was begun, and neither ended nor released
 
   [[nodiscard]] MemorySnapshot* find(const SnapshotName& snapshot) {
     for (MemorySnapshot& s : snapshots) {
@@ -70,6 +71,7 @@ inline Result<void> set_intent(MemoryVolume& volume, std::string intent) {
   if (intent.empty()) {
     volume.receipt.reset();
     volume.waits_for.reset();
+    volume.has_owner = false;
   }
   volume.intent = std::move(intent);
   return {};
@@ -141,8 +143,8 @@ inline Result<Recovery> recover(MemoryState& state, const std::optional<VolumeNa
   for (auto at = state.volumes.begin(); at != state.volumes.end();) {
     const auto [name, volume] = *at++;  // a copy: it may be removed
     if (volume->intent.empty() || (only && only->str() != name)) continue;
-    if (volume->has_writer) {
-      recovery.busy.push_back({name, volume->intent, "a writer"});
+    if (volume->has_owner || volume->has_writer) {
+      recovery.busy.push_back({name, volume->intent, volume->has_owner ? "this process" : "a writer"});
     } else if (work.stop.stop_requested()) {
       recovery.left.push_back({name, volume->intent, "stopped before its turn", {}, Errc::cancelled});
     } else {

@@ -38,6 +38,8 @@ void an_abandoned_import_is_found_and_recovered_once(Bench<F>& bench) {
     return std::any_of(rows.begin(), rows.end(),
                        [&](const auto& row) { return row.object.find(volume.str()) != std::string::npos; });
   };
+  must(bench.storage().abandon_import(volume));
+  must(bench.storage().abandon_import(volume));
   CHECK(names(must(bench.storage().check())));
   CHECK(bench.lists(volume));  // check changes nothing
   CHECK(names(must(bench.storage().recover({.dry_run = true})).done));
@@ -50,6 +52,38 @@ void an_abandoned_import_is_found_and_recovered_once(Bench<F>& bench) {
   CHECK(must(bench.storage().recover()).empty());
   CHECK_FALSE(names(must(bench.storage().check())));
   CHECK(bench.holds(good, 1));
+}
+
+/// Whoever recovers: also its own program, and when nobody has the volume open just now.
+template <class F>
+void an_import_is_busy_until_it_ends_or_is_abandoned(Bench<F>& bench) {
+  const VolumeName volume = must(bench.storage().begin_import({.vmid = bench.guest, .size = bench.size}));
+  const auto busy = [&] {
+    const Recovery one = must(bench.storage().recover(volume));
+    const Recovery all = must(bench.storage().recover());
+    for (const Recovery& found : {one, all}) {
+      CHECK((found.done.empty() && found.left.empty()));
+      if (found.busy.size() != 1) return false;
+      CHECK(found.busy[0].object.find(volume.str()) != std::string::npos);
+      CHECK(found.busy[0].verb == "import");
+      CHECK_FALSE(found.busy[0].holder.empty());
+    }
+    return true;
+  };
+  CHECK(busy());
+  bench.fill(volume, 1);
+  CHECK(busy());
+  auto device = must(bench.storage().open_volume(volume, Access::read_write));
+  CHECK(busy());
+  must(bench.storage().end_import(volume));
+  CHECK(must(bench.storage().recover()).empty());
+  must(device.close());
+  CHECK(must(bench.storage().recover()).empty());
+  CHECK_FALSE(must(bench.storage().info(volume)).incomplete());
+  must(bench.storage().abandon_import(volume));
+  CHECK_FALSE(must(bench.storage().info(volume)).incomplete());
+  CHECK(bench.holds(volume, 1));
+  refused(bench.storage().abandon_import(bench.missing()), Errc::not_found);
 }
 
 template <class F>

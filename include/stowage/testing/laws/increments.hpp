@@ -72,6 +72,8 @@ void a_receipt_says_how_far_a_stream_has_come(Bench<F>& bench) {
   }
   must(device.write_at(bench.place, Bench<F>::data(2)));
   must(device.close());
+  CHECK(must(bench.storage().recover()).busy.size() == 1);
+  must(bench.storage().abandon_import(volume));
   CHECK(must(bench.storage().recover()).done.size() == 1);
   CHECK_FALSE(must(bench.storage().info(volume)).incomplete());
   CHECK(bench.holds(volume, 1));
