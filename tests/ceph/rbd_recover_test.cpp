@@ -301,7 +301,8 @@ TEST_CASE("every step of a template, a removal and an import can be the last bef
   std::string names;
   for (const VolumeInfo& info : must(storage.list())) {
     CHECK_FALSE(info.incomplete());
-    names += info.name.str().substr(0, info.name.str().find('-')) + info.name.str().substr(info.name.str().rfind('-')) + " ";
+    names +=
+        info.name.str().substr(0, info.name.str().find('-')) + info.name.str().substr(info.name.str().rfind('-')) + " ";
   }
   CHECK(names == "base-t3 vm-stays vm-t0 vm-t1 vm-t2 vm-whole ");
   must(storage.clone(volume_name("base-990000101-t3"), {.vmid = guest}));

@@ -55,7 +55,10 @@ class Receiver {
 
   Result<Received> run() {
     const auto begun = begin();
-    if (!begun) return fail(begun.error());
+    if (!begun) {
+      if (marked_) static_cast<void>(storage_.abandon_import(volume_));
+      return fail(begun.error());
+    }
     Received received{.snapshot = header_->target.name, .size = header_->size};
     auto device = open();
     Result<void> done = device ? write(*device, received) : fail(std::move(device.error()));
@@ -144,6 +147,12 @@ class Receiver {
       before_ = receipt->done;
     }
     if (auto whole = from_its_begin(); !whole) return whole;
+    if constexpr (requires { backend_.resume_receipt(volume_); }) {
+      if (receipt) {
+        if (auto ours = backend_.resume_receipt(volume_); !ours) return ours;
+        marked_ = true;
+      }
+    }
     if (before_ == header_->size) return {};  // then a snapshot of that name is ours
     if (auto free = without_target(); !free) return free;
     unchanged_needed_ = !receipt;

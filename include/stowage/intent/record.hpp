@@ -30,10 +30,10 @@ struct Intent {
   static constexpr std::size_t max_size = 1000;
 
   IntentFormat format = IntentFormat::current;
-  std::string verb;   ///< "rollback", "remove", "template", "import", "receive", "rename", "clone"
-  std::string nonce;  ///< of the run: 16 hexadecimal digits
+  std::string verb{};   ///< "rollback", "remove", "template", "import", "receive", "rename", "clone"
+  std::string nonce{};  ///< of the run: 16 hexadecimal digits
   IntentPhase phase = IntentPhase::prepare;
-  std::string bound;  ///< the object that it is about, in the backend's own words, which no other object has
+  std::string bound{};  ///< the object that it is about, in the backend's own words, which no other object has
   IntentOwner owner{};
   std::vector<std::string> arguments{};
   std::string read_as{};  ///< the text that it was parsed from: what a compare-and-swap compares with

@@ -155,7 +155,9 @@ inline Result<void> rbd_end_import(const RbdPoolPtr& pool, const VolumeName& vol
 /// Gives up what was begun: it may be taken over at once.
 inline Result<void> rbd_release(const RbdPoolPtr& pool, const VolumeName& volume) {
   return rbd_run_always(pool, "giving up the volume", {}, [pool, name = volume.str()](RbdProgress&) -> Result<void> {
-    return rbd_place_of(*pool, name).map([&](const RbdRecordPlace& place) { static_cast<void>(pool->runs->take(place.bound)); });
+    return rbd_place_of(*pool, name).map([&](const RbdRecordPlace& place) {
+      static_cast<void>(pool->runs->take(place.bound));
+    });
   });
 }
 

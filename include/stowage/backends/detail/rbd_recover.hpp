@@ -39,6 +39,7 @@ inline Result<void> rbd_alone_soon(const RbdPool& pool, ::rbd_image_t image, con
 /// Destroys an image that has its name still, and whatever it has. Pre: `run` has its record.
 inline Result<void> rbd_recover_by_removal(const RbdPool& pool, const RbdEntry& entry, RbdVerbRun& run,
                                            RbdProgress& progress) {
+  if (entry.id.empty()) return rbd_destroy_format_1(pool, entry.name, run, progress);
   {
     auto image = rbd_look(pool, entry.name);
     if (!image) return fail(std::move(image.error()));
@@ -92,6 +93,8 @@ inline Result<std::string> rbd_recover_verb(const RbdPool& pool, const RbdTroubl
     if (trouble.kind == RbdTrouble::Kind::leaving) {
       return rbd_destroy(pool, entry.id, entry.name, true, run, progress).map(said("finished its removal"));
     }
+    if (entry.id.empty())
+      return rbd_destroy_format_1(pool, entry.name, run, progress).map(said("finished its removal"));
     if (intent.format == IntentFormat::current) return run.end().map(said("undid its removal: it is as it was"));
     return rbd_recover_by_removal(pool, entry, run, progress).map(said("finished its removal"));
   }

@@ -168,19 +168,43 @@ inline Result<bool> rbd_clear_broken(const RbdPool& pool, const std::string& nam
   return restored;
 }
 
-/// Format 1 has no trash: the record stands on the header that librbd removes last.
-inline Result<void> rbd_remove_format_1(const RbdPool& pool, RbdImage image, const std::string& name,
-                                        RbdProgress& progress) {
-  const auto snapshots = rbd_all_snapshots(image.get());
-  if (!snapshots) return fail(snapshots.error());
-  if (!snapshots->empty()) {
-    return fail(rbd_format_1_error(pool.spec(name), "is not removed together with its snapshots")
-                    .advise("remove its snapshots first"));
+/// Format 1 has no trash: its snapshots are removed while it has its name, and its record says so. Each step may have
+/// been done before.
+inline Result<void> rbd_destroy_format_1(const RbdPool& pool, const std::string& name, RbdVerbRun& run,
+                                         RbdProgress& progress) {
+  static_cast<void>(RbdProgress::report(0, 1, &progress));  // from here on it may take long
+  {
+    auto image = rbd_edit(pool, name);
+    if (!image) return fail(std::move(image.error()));
+    const auto snapshots = rbd_all_snapshots(image->get());
+    if (!snapshots) return fail(snapshots.error());
+    for (auto snapshot = snapshots->rbegin(); snapshot != snapshots->rend(); ++snapshot) {
+      if (auto gone = rbd_drop_snapshot(image->get(), snapshot->name); !gone) return gone;
+      progress.beat();
+    }
+  }
+  if (auto alive = run.check(); !alive) return alive;
+  const int code = ::rbd_remove_with_progress(pool.io.get(), name.c_str(), &RbdProgress::report, &progress);
+  if (code < 0) {
+    return fail(rbd_change_error(code, "removing '" + pool.spec(name) + "'")
+                    .advise("the volume is unfinished: recover finishes its removal"));
+  }
+  run.forget();
+  return {};
+}
+
+inline Result<void> rbd_remove_format_1(const RbdPool& pool, RbdImage image, const RbdEntered& entered,
+                                        const std::string& name, RbdProgress& progress) {
+  if (auto begun = progress.begin(); !begun) return begun;
+  auto run = RbdVerbRun::begin(pool, Verb::remove, name);
+  if (!run) return fail(std::move(run.error()));
+  if (auto marked = (*run)->claim(entered, IntentPhase::commit, {name}); !marked) return marked;
+  // Whoever opens it from now on sees the record; who did before is seen now.
+  if (auto alone = rbd_nobody_else(pool, image.get(), name, 0); !alone) {
+    return fail(rbd_undone((*run)->undo(), std::move(alone.error())));
   }
   static_cast<void>(image.close());
-  if (auto begun = progress.begin(); !begun) return begun;
-  return rbd_changed(::rbd_remove_with_progress(pool.io.get(), name.c_str(), &RbdProgress::report, &progress),
-                     "removing '" + pool.spec(name) + "'");
+  return rbd_destroy_format_1(pool, name, **run, progress);
 }
 
 /// The run that takes the volume over, or the one of an import of this storage that is given up.
@@ -250,7 +274,9 @@ inline Result<void> rbd_remove_image(const RbdPoolPtr& pool, const VolumeName& v
     const bool with_snapshots =
         options.snapshots || (entered->record.intent && entered->record.intent->verb == "remove");
     if (auto free = rbd_prove_removable(*pool, image->get(), name, with_snapshots); !free) return free;
-    if (rbd_is_format_1(image->get())) return rbd_remove_format_1(*pool, *std::move(image), name, progress);
+    if (rbd_is_format_1(image->get())) {
+      return rbd_remove_format_1(*pool, *std::move(image), *entered, name, progress);
+    }
     const std::string id = entered->place.header.substr(std::string_view{"rbd_header."}.size());
     static_cast<void>(image->close());
     if (auto begun = progress.begin(); !begun) return begun;
