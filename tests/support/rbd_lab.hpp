@@ -109,25 +109,26 @@ class RbdLab {
 
   /// Puts the record of a verb on a volume that nobody works on: `intent` has its verb, phase and arguments.
   void leave_unfinished(const VolumeName& volume, Intent intent) const {
-    const auto pool = must(detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
-    auto image = must(detail::rbd_look(*pool, volume.str()));
-    const auto place = must(detail::rbd_record_place(*pool, image.get(), volume.str()));
+    const auto pool = must(::stowage::detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
+    auto image = must(::stowage::detail::rbd_look(*pool, volume.str()));
+    const auto place = must(::stowage::detail::rbd_record_place(*pool, image.get(), volume.str()));
     intent.bound = place.bound;
     intent.nonce = must(new_nonce());
     leave_record(volume, must(intent_text(intent)));
   }
   /// Any text.
   void leave_record(const VolumeName& volume, const std::string& text) const {
-    const auto pool = must(detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
-    auto image = must(detail::rbd_look(*pool, volume.str()));
-    const auto place = must(detail::rbd_record_place(*pool, image.get(), volume.str()));
-    must(detail::rbd_swap_record(*pool, place.header, must(detail::rbd_read_record(*pool, place)).text, text));
+    const auto pool = must(::stowage::detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
+    auto image = must(::stowage::detail::rbd_look(*pool, volume.str()));
+    const auto place = must(::stowage::detail::rbd_record_place(*pool, image.get(), volume.str()));
+    must(::stowage::detail::rbd_swap_record(*pool, place.header,
+                                            must(::stowage::detail::rbd_read_record(*pool, place)).text, text));
   }
   std::string record(const VolumeName& volume) const {
-    const auto pool = must(detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
-    auto image = must(detail::rbd_look(*pool, volume.str()));
-    const auto place = must(detail::rbd_record_place(*pool, image.get(), volume.str()));
-    return must(detail::rbd_read_record(*pool, place)).text;
+    const auto pool = must(::stowage::detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
+    auto image = must(::stowage::detail::rbd_look(*pool, volume.str()));
+    const auto place = must(::stowage::detail::rbd_record_place(*pool, image.get(), volume.str()));
+    return must(::stowage::detail::rbd_read_record(*pool, place)).text;
   }
 
   /// The `rbd` command as client.admin.

@@ -222,9 +222,15 @@ inline Liveness rbd_liveness_of(const std::string& nonce, const std::map<std::st
   return ours && liveness_here(found->second.owner) == Liveness::dead ? Liveness::dead : Liveness::live;
 }
 
+/// Of a record. A process of this host that is there, and whose lease is not, is believed to be alive: to fence its
+/// client would take all its other images from it.
 inline Liveness rbd_liveness_of(const Intent& intent, const std::map<std::string, RbdKnownRun>& known) {
   if (intent.format != IntentFormat::current) return Liveness::unknown;
-  return intent.owner.nobody() ? Liveness::dead : rbd_liveness_of(intent.nonce, known);
+  if (intent.owner.nobody()) return Liveness::dead;
+  const Liveness alive = rbd_liveness_of(intent.nonce, known);
+  if (alive != Liveness::dead || known.contains(intent.nonce) || intent.owner.same_process(this_process()))
+    return alive;
+  return liveness_here(intent.owner) == Liveness::live ? Liveness::live : Liveness::dead;
 }
 
 /// Puts the client of a dead run on the cluster's block list, for a day: its last messages may still be on their way.

@@ -49,7 +49,10 @@ class RbdVerbRun {
   /// Writes the record in the place of what was found, which belongs to nobody any more: the client of a dead run is
   /// fenced before. Errors: conflict (another was faster), invalid_argument (names too long), permission_denied.
   Result<void> claim(const RbdEntered& found, IntentPhase phase, std::vector<std::string> arguments) {
-    if (auto fenced = rbd_fence(pool_, *lease_, found.dead_client); !fenced) return fenced;
+    if (!found.dead_client.empty()) {
+      if (auto dead = still_stands(found); !dead) return dead;
+      if (auto fenced = rbd_fence(pool_, *lease_, found.dead_client); !fenced) return fenced;
+    }
     place_ = found.place;
     found_ = found.record.text;
     written_ = found_;
@@ -97,6 +100,15 @@ class RbdVerbRun {
  private:
   RbdVerbRun(const RbdPool& pool, std::string verb, std::unique_ptr<RbdLease> lease)
       : pool_{pool}, verb_{std::move(verb)}, lease_{std::move(lease)} {}
+
+  /// A run has its lease for longer than its record: a record that stands before and after a look at the leases, and
+  /// whose run had none, is of a dead run. One that has gone meanwhile ended well, and its client is alive.
+  [[nodiscard]] Result<void> still_stands(const RbdEntered& found) const {
+    const auto now = rbd_read_record(pool_, found.place);
+    if (!now) return fail(now.error());
+    if (now->text == found.record.text) return {};
+    return fail(Errc::conflict, "another verb took the volume over just now, or has ended");
+  }
 
   Result<void> write(IntentPhase phase, std::vector<std::string> arguments) {
     const auto text = intent_text({.verb = verb_,
