@@ -19,6 +19,7 @@
 #include <stop_token>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/error.hpp>
+#include <stowage/core/sigpipe.hpp>
 #include <string>
 
 namespace stowage {
@@ -58,34 +59,6 @@ inline Result<void> wait_ready(int fd, short events, const std::stop_token& stop
     if (ready < 0 && errno != EINTR) return fail(stream_error("poll", errno));
   }
 }
-
-/// A write to a pipe that nobody reads raises SIGPIPE, which ends a program that did not ask for it. A library has no
-/// business with the program's signal handlers, so the signal is blocked and taken back in this thread.
-class NoSigpipe {
- public:
-  NoSigpipe() noexcept {
-    ::sigemptyset(&only_);
-    ::sigaddset(&only_, SIGPIPE);
-    ::sigset_t pending{};
-    ::sigpending(&pending);
-    was_pending_ = ::sigismember(&pending, SIGPIPE) == 1;
-    if (!was_pending_) ::pthread_sigmask(SIG_BLOCK, &only_, &before_);
-  }
-  NoSigpipe(const NoSigpipe&) = delete;
-  NoSigpipe& operator=(const NoSigpipe&) = delete;
-  ~NoSigpipe() {
-    if (was_pending_) return;
-    const ::timespec at_once{};
-    while (::sigtimedwait(&only_, nullptr, &at_once) < 0 && errno == EINTR) {
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-
- private:
-  ::sigset_t only_{};
-  ::sigset_t before_{};
-  bool was_pending_ = false;
-};
 
 }  // namespace detail
 

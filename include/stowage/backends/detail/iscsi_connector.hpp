@@ -2,11 +2,13 @@
 // How an IscsiDirect storage gets a session: who we are, the secrets, and the portals one after the other.
 
 #include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -37,11 +39,26 @@ inline std::string host_initiator_name() {
   return default_initiator_name(host.data());
 }
 
-/// Half of an ISID: with a new one a session stands beside the others of this host, with an old one it replaces it.
-inline std::uint32_t random_isid() noexcept {
+/// Half of an ISID: with a new one a session stands beside the others of this host, with an old one it replaces it. So
+/// it must be one of its own, but it need not be a secret: without random numbers (an early boot, a filter of system
+/// calls) it is made of the time, the process and a counter.
+template <class Source>
+std::uint32_t make_isid(Source random) noexcept {
   std::uint32_t number = 0;
-  static_cast<void>(::getrandom(&number, sizeof number, GRND_NONBLOCK));
-  return number;
+  if (random(&number, sizeof number) == static_cast<::ssize_t>(sizeof number)) return number;
+  static std::atomic<std::uint64_t> counter{0};
+  ::timespec now{};
+  static_cast<void>(::clock_gettime(CLOCK_REALTIME, &now));
+  std::uint64_t mixed =
+      static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+  for (const std::uint64_t part : {static_cast<std::uint64_t>(::getpid()), counter.fetch_add(1)}) {
+    mixed = (mixed ^ part) * 0x9e37'79b9'7f4a'7c15;  // spreads each bit over all higher ones
+    mixed ^= mixed >> 32U;
+  }
+  return static_cast<std::uint32_t>(mixed);
+}
+inline std::uint32_t random_isid() noexcept {
+  return make_isid([](void* into, std::size_t size) noexcept { return ::getrandom(into, size, GRND_NONBLOCK); });
 }
 
 /// Logs in to the target of one storage, by the first portal that answers. Threads: any number at once.
@@ -69,11 +86,13 @@ class IscsiConnector {
   /// up that of the others. The portal that answered last time comes first.
   /// Errors: those of `IscsiSession::login`, of `chap` and of `resolve_portal`.
   [[nodiscard]] Result<std::unique_ptr<IscsiSession>> connect(std::uint32_t isid, Clock::time_point deadline) const {
-    return connect(isid, deadline, options_.stop);
+    return connect(isid, deadline, options_.stop, {});
   }
-  /// The same for a session that obeys another `stop`.
+  /// The same for a session that obeys another `stop`. `home`: the portal that comes first instead, because only its
+  /// portal group can end the session before (see `IscsiPlace`).
   [[nodiscard]] Result<std::unique_ptr<IscsiSession>> connect(std::uint32_t isid, Clock::time_point deadline,
-                                                              const std::stop_token& stop) const {
+                                                              const std::stop_token& stop,
+                                                              std::optional<std::size_t> home) const {
     auto secrets = chap();
     if (!secrets) return fail(std::move(secrets.error()));
     if (config_.target.str().size() > 223) {
@@ -83,9 +102,10 @@ class IscsiConnector {
 
     std::optional<Error> worst;
     std::string tried;
-    const std::size_t first = preferred_.load(std::memory_order_relaxed);
+    const std::size_t first = home.value_or(preferred_.load(std::memory_order_relaxed));
     for (std::size_t n = 0; n < portals_.size(); ++n) {
       const std::size_t which = (first + n) % portals_.size();
+      who.portal = which;
       auto session = connect_to(portals_[which], who, share(deadline, portals_.size() - n), stop);
       if (session) {
         preferred_.store(which, std::memory_order_relaxed);

@@ -11,6 +11,7 @@
 #include <span>
 #include <stowage/backends/detail/iscsi_connector.hpp>
 #include <stowage/backends/detail/iscsi_lun.hpp>
+#include <stowage/backends/detail/iscsi_place.hpp>
 #include <stowage/backends/detail/iscsi_queue.hpp>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/error.hpp>
@@ -25,13 +26,16 @@ namespace stowage {
 
 /// A LUN, open over a session of its own.
 ///
-/// When the session is lost, a new one is made for as long as the timeout lasts, and the request is repeated on it: all
-/// requests here may be. First the LUN is asked who it is, and so it is after a UNIT ATTENTION, and once a second while
-/// requests come (tgt puts another LUN into the place of an open one without a word); if identity or size are not those
-/// it was opened with, every request fails with identity_changed from then on. A write to which no answer came at all
-/// is `outcome_unknown`. `discard` gives space back where the LUN can (UNMAP, or WRITE SAME with the UNMAP bit), and
-/// does nothing elsewhere. A flush cannot tell whether the target lost its volatile cache between two sessions; no
-/// initiator can.
+/// When the session is lost, a new one is made for as long as the timeout lasts, and the request is repeated on it. Of
+/// a change, that is safe with a target that ends the old session, and the commands that are still on their way, when
+/// the same initiator logs in again: RFC 7143 demands it (6.3.5), LIO does it, tgt does not (see `IscsiQueue`). A
+/// change that was sent is not repeated when only another portal group of the target lets us in, where a login ends
+/// nothing: it is `outcome_unknown`. First the LUN is asked who it is, and so it is after a UNIT ATTENTION, and once a
+/// second while requests come (tgt puts another LUN into the place of an open one without a word); if identity or size
+/// are not those it was opened with, every request fails with identity_changed from then on. A write to which no answer
+/// came at all is `outcome_unknown`. `discard` gives space back where the LUN can (UNMAP, or WRITE SAME with the UNMAP
+/// bit), and does nothing elsewhere. A flush cannot tell whether the target lost its volatile cache between two
+/// sessions; no initiator can.
 class IscsiDirectDevice {
  public:
   /// Opens LUN `number`. Errors: not_found, permission_denied (write-protected, and to be written), not_supported.
@@ -41,6 +45,7 @@ class IscsiDirectDevice {
     auto session = device.connector_->connect(device.isid_, device.deadline());
     if (!session) return fail(std::move(session.error()));
     device.session_ = *std::move(session);
+    device.place_ = device.session_->place();
     auto disk = detail::find_disk(*device.session_, number);
     if (!disk) return fail(std::move(disk.error()));
     device.lun_.disk = *std::move(disk);
@@ -282,7 +287,14 @@ class IscsiDirectDevice {
     Clock::time_point give_up = deadline();
     for (int turn = 0;; ++turn) {
       if (!session_ || session_->lost()) {
+        const detail::IscsiPlace before = place_;
         if (auto again = reconnect(give_up); !again) return unanswered(std::move(again.error()));
+        if (verb == Verb::write && sent && !place_.reinstates(before)) {
+          return unanswered(Error{Errc::unavailable,
+                                  "the target lets us in by another portal group only, which does "
+                                  "not end the old session"}
+                                .during(session_->where()));
+        }
       }
       attention_ = false;
       auto done = Clock::now() - verified_ < trust ? Result<void>{} : verify();
@@ -314,11 +326,15 @@ class IscsiDirectDevice {
 
   Result<void> begin_session(Clock::time_point give_up) {
     session_.reset();
-    auto fresh = connector_->connect(isid_, give_up);
+    auto fresh = connector_->connect(isid_, give_up, connector_->options().stop, place_.portal);
     if (!fresh) return fail(std::move(fresh.error()));
     session_ = *std::move(fresh);
     auto same = verify();
-    if (!same) session_.reset();
+    if (same) {
+      place_ = session_->place();
+    } else {
+      session_.reset();
+    }
     return same;
   }
 
@@ -343,6 +359,7 @@ class IscsiDirectDevice {
   bool refused_ = false;
   bool attention_ = false;
   Clock::time_point verified_{};
+  detail::IscsiPlace place_;  // of the last session that worked
   std::optional<Error> changed_;
   std::vector<std::byte> zeros_;
   std::array<Command, width> slots_;

@@ -1,6 +1,6 @@
 #pragma once
 // What is behind an `IscsiQueue`: requests are cut into pieces, one SCSI command each, which go over whichever session
-// is up and are sent again when a session was lost.
+// is up. When a session was lost, its pieces are sent again: changes by that session only, the others by any.
 
 #include <poll.h>
 #include <time.h>
@@ -13,11 +13,13 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stowage/backends/detail/iscsi_backlog.hpp>
 #include <stowage/backends/detail/iscsi_lane.hpp>
+#include <stowage/backends/detail/iscsi_lanes.hpp>
 #include <stowage/backends/detail/iscsi_pace.hpp>
 #include <stowage/backends/detail/iscsi_piece.hpp>
-#include <stowage/backends/detail/iscsi_watch.hpp>
 #include <stowage/core/error.hpp>
+#include <stowage/core/sigpipe.hpp>
 #include <stowage/io/queue.hpp>
 #include <utility>
 #include <vector>
@@ -37,6 +39,7 @@ class IscsiEngine {
                 cutter_.lun().access == Access::read_write},
         requests_(depth),
         pieces_(std::max(depth, fewest_pieces)) {
+    backlog_.reserve(pieces_.size());
     for (IscsiRequest& request : requests_) free_requests_.push(request);
     for (IscsiPiece& piece : pieces_) {
       piece.engine = this;
@@ -59,17 +62,8 @@ class IscsiEngine {
     }
   }
 
-  /// Logs in so many times. Errors: of a login; identity_changed; backend_failed (no descriptor is left).
-  Result<void> open(std::size_t sessions) {
-    if (auto good = watch_.open(sessions); !good) return good;
-    lanes_.reserve(sessions);
-    for (std::size_t n = 0; n < sessions; ++n) {
-      lanes_.push_back(std::make_unique<IscsiLane>(connector_, cutter_.lun(), watch_.wake()));
-      if (auto good = lanes_.back()->open(); !good) return good;
-      watch_.add(*lanes_.back());
-    }
-    return {};
-  }
+  /// Logs in so many times. Errors: as `IscsiLanes::open`.
+  Result<void> open(std::size_t sessions) { return lanes_.open(connector_, cutter_.lun(), sessions); }
 
   Submitted submit(const IoRequest& what) noexcept {
     const auto length = request_length(what, target_);
@@ -96,20 +90,19 @@ class IscsiEngine {
     const Clock::time_point now = Clock::now();
     fresh_ = false;
     take_back(now);
-    std::optional<SigpipeBlock> quiet;
+    std::optional<NoSigpipe> quiet;
     if (writers_ > 0) quiet.emplace();
-    const auto up = lanes_in(IscsiLane::State::up);
+    const std::size_t up = lanes_.count(IscsiLane::State::up);
     // What was sent only now has no answer yet: the read that would tell so is saved.
-    const bool was_idle = lanes_.size() == 1 && lanes_.front()->in_flight() == 0;
+    const bool was_idle = lanes_.only_one_and_idle();
     const bool sent = send(now);
-    if (!was_idle || !sent) receive(now);
+    if (!was_idle || !sent) lanes_.receive(now);
     settle(now);
     if (unfinished_ > 0 && now >= look_at_) expire(now);
     static_cast<void>(send(now));
-    if (quiet && lanes_in(IscsiLane::State::up) == up) quiet->calm();
-    for (const auto& lane : lanes_) {
-      if (unfinished_ > 0 && !changed_ && lane->needs_restoring(now)) restore(*lane);
-    }
+    settle(now);  // a lane is restored only after it is known what it has lost
+    if (quiet && lanes_.count(IscsiLane::State::up) == up) quiet->calm();
+    if (unfinished_ > 0 && !changed_) lanes_.restore(now, trouble_);
     last_reap_ = now;
     std::size_t count = 0;
     for (; count < out.size() && !done_.empty(); ++count) {
@@ -131,15 +124,14 @@ class IscsiEngine {
   }
 
   [[nodiscard]] Readiness ready() const noexcept {
-    Readiness ready = watch_.ready(*lanes_.front());
+    Readiness ready = lanes_.ready();
     if (fresh_ || !done_.empty()) {
       ready.tick = {};
     } else if (unfinished_ > 0) {
-      Clock::time_point until = look_at_;
-      if (!waiting_.empty()) until = std::min(until, waiting_.front()->when);
+      Clock::time_point until = std::min(look_at_, backlog_.ripens_at());
       for (const auto& lane : lanes_) {
         until = std::min(until, lane->wake_at());
-        if (has_commands()) until = std::min(until, lane->calm_at());
+        if (has_commands() || backlog_.has_bound()) until = std::min(until, lane->calm_at());
       }
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now());
       ready.tick = std::clamp(left, std::chrono::milliseconds{}, ready.tick);
@@ -160,40 +152,55 @@ class IscsiEngine {
   static constexpr std::size_t fewest_pieces = 8;
   static constexpr std::chrono::milliseconds busy_pause{50};  // before a busy target is asked again
 
-  [[nodiscard]] std::ptrdiff_t lanes_in(IscsiLane::State state) const noexcept {
-    return std::count_if(lanes_.begin(), lanes_.end(), [&](const auto& lane) { return lane->state() == state; });
-  }
-
   [[nodiscard]] bool has_commands() const noexcept {
-    return !unsent_.empty() || (!uncut_.empty() && !free_pieces_.empty());
+    return backlog_.has_unsent() || (!uncut_.empty() && !free_pieces_.empty());
   }
 
   /// Sends what there is to be sent, as far as there are sessions and pieces. Says whether it did.
   bool send(Clock::time_point now) {
-    while (!waiting_.empty() && waiting_.front()->when <= now) unsent_.push(*waiting_.pop());
-    std::size_t sent = 0;
+    backlog_.ripen(now);
+    std::size_t sent = backlog_.has_bound() ? send_bound(now) : 0;
     while (has_commands()) {
-      IscsiLane* const lane = choose_lane(now);
+      IscsiLane* const lane = lanes_.choose(now);
       if (lane == nullptr) break;
-      Piece& piece = unsent_.empty() ? cut() : *unsent_.pop();
-      piece.lane = lane;
-      if (lane->send(piece, now)) {
-        ++sent;
-      } else {
-        unsent_.push(piece);
-      }
+      if (send_by(*lane, backlog_.has_unsent() ? backlog_.pop() : cut(), now)) ++sent;
     }
-    flush(now, sent > lanes_.size() && in_flight_ >= IscsiPace::many);
+    lanes_.flush(now, sent > lanes_.size() && in_flight_ >= IscsiPace::many);
     return sent > 0;
   }
 
-  /// The one with the least to do. Nothing: none is up.
-  IscsiLane* choose_lane(Clock::time_point now) {
-    IscsiLane* best = nullptr;
-    for (const auto& lane : lanes_) {
-      if (lane->takes_commands(now) && (best == nullptr || lane->in_flight() < best->in_flight())) best = lane.get();
+  /// Repeats what was lost by lanes that are up again. Says how many.
+  std::size_t send_bound(Clock::time_point now) {
+    std::size_t sent = 0;
+    for (Fifo<Piece> pieces = backlog_.take_bound(); !pieces.empty();) {
+      Piece& piece = *pieces.pop();
+      IscsiLane& lane = *piece.lane;
+      if (piece.request->error != 0) {
+        finish(piece, 0);
+      } else if (piece.in_doubt && lane.nexus() != piece.nexus) {
+        piece.request->unanswered = true;
+        finish(piece, -EINPROGRESS);
+      } else if (!lane.takes_commands(now)) {
+        backlog_.push_bound(piece);
+      } else if (send_by(lane, piece, now)) {
+        ++sent;
+      }
     }
-    return best;
+    return sent;
+  }
+
+  /// Says whether it is sent; if not, it is in the backlog. Pre: the lane takes commands.
+  bool send_by(IscsiLane& lane, Piece& piece, Clock::time_point now) {
+    IscsiLane* const awaited = backlog_.awaited_by(*piece.request);
+    piece.lane = awaited != nullptr ? awaited : &lane;
+    piece.nexus = piece.lane->nexus();
+    if (awaited == nullptr && lane.send(piece, now)) return true;
+    if (awaited != nullptr || piece.in_doubt) {
+      backlog_.push_bound(piece);
+    } else {
+      backlog_.push(piece);
+    }
+    return false;
   }
 
   Piece& cut() {
@@ -204,18 +211,6 @@ class IscsiEngine {
     ++request.outstanding;
     if (!cutter_.cut(request, piece)) static_cast<void>(uncut_.pop());
     return piece;
-  }
-
-  void flush(Clock::time_point now, bool together) {
-    for (const auto& lane : lanes_) {
-      if (lane->state() != IscsiLane::State::up) continue;
-      if ((lane->socket().events & POLLOUT) != 0) lane->service(POLLOUT, now, together);
-      if (lane->state() == IscsiLane::State::up) watch_.update(*lane);
-    }
-  }
-
-  void receive(Clock::time_point now) {
-    watch_.for_readable(lanes_, [&](IscsiLane& lane) { lane.service(POLLIN, now); });
   }
 
   /// Looks at what came back.
@@ -235,17 +230,15 @@ class IscsiEngine {
     }
     if (piece.cancelled()) {  // the session was lost, and with it the answer
       piece.in_doubt = piece.in_doubt || request.writes();
-      return request.error != 0 ? finish(piece, 0) : unsent_.push(piece);
+      if (request.error != 0) return finish(piece, 0);
+      return piece.in_doubt ? backlog_.push_bound(piece) : backlog_.push(piece);
     }
     if (request.error != 0) return finish(piece, 0);
     if (piece.attention()) {  // it was not executed
       piece.lane->suspect();
-      return unsent_.push(piece);
+      return backlog_.push(piece);
     }
-    if (piece.busy()) {
-      piece.when = now + busy_pause;
-      return waiting_.push(piece);
-    }
+    if (piece.busy()) return backlog_.push_later(piece, now + busy_pause);
     if (piece.unknown_to_lun() && cutter_.another_way(piece)) {
       request.again = true;
       uncut_.remove(request);
@@ -258,7 +251,7 @@ class IscsiEngine {
   /// The piece will not be sent again.
   void finish(Piece& piece, int error) {
     Request& request = *piece.request;
-    request.in_doubt = request.in_doubt || (piece.in_doubt && !piece.good());
+    if (!piece.good()) note_doubt(piece);
     --request.outstanding;
     free_pieces_.push(piece);
     if (error != 0) return fail_request(request, error);
@@ -271,19 +264,21 @@ class IscsiEngine {
     }
   }
 
+  void note_doubt(const Piece& piece) {
+    if (!piece.in_doubt) return;
+    piece.request->in_doubt = true;
+    backlog_.leave_open(piece);
+  }
+
   /// Takes the request out of everything but the sessions; it is complete when those have given it back.
   void fail_request(Request& request, int error) {
     if (request.error == 0) request.error = error;
     uncut_.remove(request);
-    for (auto* pieces : {&unsent_, &waiting_}) {
-      pieces->remove_if([&](Piece& piece) {
-        if (piece.request != &request) return false;
-        request.in_doubt = request.in_doubt || piece.in_doubt;
-        --request.outstanding;
-        free_pieces_.push(piece);
-        return true;
-      });
-    }
+    backlog_.remove(request, [&](Piece& piece) {
+      note_doubt(piece);
+      --request.outstanding;
+      free_pieces_.push(piece);
+    });
     if (request.outstanding == 0) complete(request);
   }
 
@@ -325,28 +320,12 @@ class IscsiEngine {
     }
   }
 
-  void restore(IscsiLane& lane) {
-    if (lane.state() == IscsiLane::State::down && lane.session() != nullptr) trouble_ = lane.session()->loss();
-    if (lane.state() == IscsiLane::State::up) watch_.remove(lane);
-    lane.restore();
-  }
-
-  /// Takes lanes back from their threads. The descriptor is read before the look, and a thread ends after it has
-  /// written: so nothing is missed, and nothing is left in it.
   void take_back(Clock::time_point now) {
-    for (bool more = lanes_in(IscsiLane::State::away) > 0; std::exchange(more, false);) {
-      watch_.drain_wake();
-      for (const auto& lane : lanes_) {
-        if (!lane->restored()) continue;
-        more = true;
-        if (auto good = lane->finish_restoring(); !good) {
-          learn(std::move(good.error()), now);
-        } else {
-          outage_ = 0;
-          watch_.add(*lane);
-        }
-      }
-    }
+    lanes_.take_back([&](const IscsiLane& lane, Result<void> outcome) {
+      if (!outcome) return learn(std::move(outcome.error()), now);
+      outage_ = 0;
+      backlog_.settle(lane);
+    });
   }
 
   /// Why a lane could not be restored.
@@ -361,7 +340,7 @@ class IscsiEngine {
       return fail_all([](const Request&) { return true; }, outage_);
     }
     if (retryable(code) || code == Errc::not_found) return;  // it may come back
-    if (lanes_in(IscsiLane::State::down) == std::ssize(lanes_))
+    if (lanes_.count(IscsiLane::State::down) == lanes_.size())
       fail_all([](Request& request) { return request.unanswered = true; }, outage_);
   }
 
@@ -386,11 +365,9 @@ class IscsiEngine {
   Fifo<Request> uncut_;  // of which there are pieces to be made
   Fifo<Request> done_;
   Fifo<Piece> free_pieces_;
-  Fifo<Piece> unsent_;
-  Fifo<Piece> waiting_;   // for a busy target
   Fifo<Piece> answered_;  // and not yet looked at
-  IscsiWatch watch_;
-  std::vector<std::unique_ptr<IscsiLane>> lanes_;  // last, so that they go first: commands in flight point into all
+  IscsiBacklog backlog_;
+  IscsiLanes lanes_;  // last, so that they go first: commands in flight point into all
 };
 
 }  // namespace stowage::detail

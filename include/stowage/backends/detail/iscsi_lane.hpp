@@ -16,8 +16,10 @@
 #include <stop_token>
 #include <stowage/backends/detail/iscsi_connector.hpp>
 #include <stowage/backends/detail/iscsi_lun.hpp>
+#include <stowage/backends/detail/iscsi_place.hpp>
 #include <stowage/backends/detail/iscsi_session.hpp>
 #include <stowage/core/error.hpp>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -50,6 +52,8 @@ class IscsiLane {
   /// Null when the last try for one failed.
   [[nodiscard]] const IscsiSession* session() const noexcept { return session_.get(); }
   [[nodiscard]] ::pollfd socket() const noexcept { return session_->socket(); }
+  /// Another number: the session was made in another portal group than the one before, and so has not ended that one.
+  [[nodiscard]] std::uint32_t nexus() const noexcept { return nexus_; }
   /// What the owner has an epoll watch its socket for; its own affair.
   std::uint32_t watched = 0;
   /// How many commands of the caller are on their way.
@@ -116,15 +120,22 @@ class IscsiLane {
     return (state_ == State::down && now >= retry_at_) ||
            (state_ == State::up && suspicious_ && in_flight_ == 0 && !probing());
   }
-  void restore() {
-    state_ = State::away;
+  /// Errors: backend_failed (there is no thread left): the lane is down, and `restore` is wanted again after a while.
+  Result<void> restore() {
     finished_.store(false, std::memory_order_relaxed);
-    helper_ = std::thread{[this] {
-      outcome_ = establish(std::move(session_));
-      finished_.store(true, std::memory_order_release);
-      const std::uint64_t one = 1;
-      static_cast<void>(::write(wake_, &one, sizeof one) == sizeof one);
-    }};
+    try {
+      helper_ = std::thread{[this] {
+        outcome_ = establish(std::move(session_));
+        finished_.store(true, std::memory_order_release);
+        const std::uint64_t one = 1;
+        static_cast<void>(::write(wake_, &one, sizeof one) == sizeof one);
+      }};
+    } catch (const std::system_error& error) {
+      session_.reset();
+      return take(fail(Errc::backend_failed, "no thread to log in by", error.code()));
+    }
+    state_ = State::away;
+    return {};
   }
   /// The thread has come to an end.
   [[nodiscard]] bool restored() const noexcept {
@@ -156,10 +167,15 @@ class IscsiLane {
       if (same || !session->lost()) return same;
     }
     session.reset();
-    auto fresh = connector_->connect(isid_, Clock::now() + connector_->options().timeout, stop_.get_token());
+    auto fresh = connector_->connect(isid_, Clock::now() + connector_->options().timeout, stop_.get_token(), home());
     if (!fresh) return fail(std::move(fresh.error()));
     session = *std::move(fresh);
     return identify(session);
+  }
+
+  /// Where the session before was made; nothing if there was none.
+  [[nodiscard]] std::optional<std::size_t> home() const noexcept {
+    return place_ ? std::optional{place_->portal} : std::nullopt;
   }
 
   Result<Established> identify(std::unique_ptr<IscsiSession>& session) const {
@@ -185,6 +201,8 @@ class IscsiLane {
       return fail(std::move(outcome.error()));
     }
     session_ = std::move(outcome->session);
+    if (place_ && !session_->place().reinstates(*place_)) ++nexus_;
+    place_ = session_->place();
     lun_.disk.wire = outcome->wire;
     page_ = outcome->page;
     page_length_ = outcome->page_length;
@@ -223,6 +241,8 @@ class IscsiLane {
   OpenedLun lun_;
   int wake_;
   std::uint32_t isid_;
+  std::uint32_t nexus_ = 0;
+  std::optional<IscsiPlace> place_;
   State state_ = State::down;
   bool suspicious_ = false;
   std::size_t in_flight_ = 0;

@@ -4,59 +4,34 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <signal.h>
 #include <sys/socket.h>
+#include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <stop_token>
 #include <stowage/backends/detail/chap_file.hpp>
 #include <stowage/backends/detail/iscsi_command.hpp>
+#include <stowage/backends/detail/iscsi_place.hpp>
 #include <stowage/backends/detail/iscsi_text.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/handle.hpp>
+#include <stowage/core/sigpipe.hpp>
 #include <string>
 #include <utility>
 
 namespace stowage::detail {
-
-/// Keeps SIGPIPE from the thread while libiscsi writes: its `writev` to a socket that the target has closed would end
-/// the program. (Only its `send` has MSG_NOSIGNAL.)
-class SigpipeBlock {
- public:
-  SigpipeBlock() noexcept {
-    ::sigemptyset(&pipe_);
-    ::sigaddset(&pipe_, SIGPIPE);
-    blocked_ = ::pthread_sigmask(SIG_BLOCK, &pipe_, &before_) == 0 && ::sigismember(&before_, SIGPIPE) == 0;
-  }
-  SigpipeBlock(const SigpipeBlock&) = delete;
-  SigpipeBlock& operator=(const SigpipeBlock&) = delete;
-  ~SigpipeBlock() {
-    if (!blocked_) return;
-    const ::timespec now{};
-    while (!calm_ && ::sigtimedwait(&pipe_, nullptr, &now) == SIGPIPE) {
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
-  }
-
-  /// No session was lost meanwhile: there is no signal to look for, which saves a system call.
-  void calm() noexcept { calm_ = true; }
-
- private:
-  ::sigset_t pipe_{};
-  ::sigset_t before_{};
-  bool blocked_ = false;
-  bool calm_ = false;
-};
 
 /// Who logs in where.
 struct IscsiLogin {
   std::string initiator;
   std::string target;  ///< empty: a discovery session
   std::optional<IscsiChap> chap{};
-  std::uint32_t isid = 0;  ///< a new session with an old one's name and ISID ends it (RFC 7143, 6.3.5)
+  std::uint32_t isid = 0;  ///< see `IscsiPlace::reinstates`
   std::string where;       ///< for errors: "iqn... at 127.0.0.1:3260"
+  std::size_t portal = 0;  ///< which of the configured ones
 };
 
 /// The part of a session that knows no commands. The rules (measured against 1.19, reference/lab/iscsi.md): libiscsi
@@ -72,10 +47,12 @@ class IscsiLink {
   /// Whom it talks to.
   [[nodiscard]] const std::string& where() const noexcept { return where_; }
   [[nodiscard]] bool lost() const noexcept { return !context_; }
+  /// Where it was logged in.
+  [[nodiscard]] const IscsiPlace& place() const noexcept { return place_; }
 
   /// Answers what the target has sent since the last command, and says whether the session still stands.
   [[nodiscard]] bool alive() {
-    const SigpipeBlock quiet;
+    const NoSigpipe quiet;  // libiscsi writes by `writev`; only its `send` has MSG_NOSIGNAL
     for (int turns = 0; turns < 4 && context_; ++turns) {
       ::pollfd socket{::iscsi_get_fd(context_.get()), POLLIN, 0};
       if (::poll(&socket, 1, 0) == 0) return true;
@@ -92,7 +69,7 @@ class IscsiLink {
 
   /// Lets libiscsi read (POLLIN) until there is no more, and write (POLLOUT) until the socket is full. Never blocks.
   /// `together`: several commands are to be written, which libiscsi does one by one; they go in as few segments as they
-  /// fit into. False: the session is lost. Writing may raise SIGPIPE, see `SigpipeBlock`.
+  /// fit into. False: the session is lost. Writing may raise SIGPIPE, see `NoSigpipe`.
   bool service(short events, bool together = false) {
     if (!context_) return false;
     if (together) cork(true);
@@ -131,6 +108,7 @@ class IscsiLink {
     std::string at = address;
     for (int redirects = 0; redirects < 4; ++redirects) {
       if (auto good = create(who); !good) return good;
+      place_ = {who.portal, at, {}};
       phase_ = Phase::connecting;
       if (::iscsi_connect_async(context_.get(), at.c_str(), &connected, this) != 0) {
         return fail(Error{Errc::unavailable, "cannot connect: " + library_text()}.during(where_));
@@ -164,6 +142,7 @@ class IscsiLink {
       static_cast<void>(::getsockopt(socket.fd, SOL_SOCKET, SO_ERROR, &socket_error_, &size));
       if (socket_error_ != 0) return lose(Errc::unavailable, "cannot connect"), false;
     }
+    if (phase_ == Phase::logging_in && (socket.revents & POLLIN) != 0) look_for_group(socket.fd);
     // A refusal and the end of the connection may arrive together: the answer first, the end shows by itself.
     if ((socket.revents & POLLIN) != 0) socket.revents &= POLLIN | POLLOUT;
     return service(socket.revents);
@@ -222,6 +201,15 @@ class IscsiLink {
     return {};
   }
 
+  /// libiscsi does not keep the portal group tag, so it is read before libiscsi reads it. One that comes in two parts
+  /// is missed; then only the same portal counts as the same group.
+  void look_for_group(int socket) noexcept {
+    if (place_.group) return;
+    std::array<char, 4096> bytes;
+    const ::ssize_t length = ::recv(socket, bytes.data(), bytes.size(), MSG_PEEK | MSG_DONTWAIT);
+    if (length > 0) place_.group = portal_group_of({bytes.data(), static_cast<std::size_t>(length)});
+  }
+
   void cork(bool on) const noexcept {
     const int value = on ? 1 : 0;
     static_cast<void>(::setsockopt(::iscsi_get_fd(context_.get()), IPPROTO_TCP, TCP_CORK, &value, sizeof value));
@@ -276,6 +264,7 @@ class IscsiLink {
   }
 
   std::string where_;
+  IscsiPlace place_;
   Phase phase_ = Phase::connecting;
   int socket_error_ = 0;
   std::optional<Error> reason_;

@@ -97,9 +97,10 @@ struct IscsiRequest {
 /// A part of a request.
 struct IscsiPiece : IscsiCommand {
   IscsiRequest* request = nullptr;
-  IscsiLane* lane = nullptr;  ///< over which it was sent last
+  IscsiLane* lane = nullptr;  ///< over which it was sent last, or must be sent
+  std::uint32_t nexus = 0;    ///< the lane's, when it was sent last
   void* engine = nullptr;
-  bool in_doubt = false;
+  bool in_doubt = false;                                            ///< it was sent, and no answer came
   std::vector<::scsi_iovec> places = std::vector<::scsi_iovec>(8);  ///< has room for most scatter lists from the start
   IscsiPiece* next = nullptr;
 };

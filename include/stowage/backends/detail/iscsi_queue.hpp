@@ -19,16 +19,29 @@ namespace stowage {
 /// The queue of an `IscsiDirectDevice`, over one or several sessions of its own.
 ///
 /// A request has the deadline of `OpenOptions::timeout`, and always comes back. Until then: when a session is lost, a
-/// new one is made, the LUN is asked who it is, and what was in flight is sent again; all requests here may be, as
-/// nobody can have built on one that was not completed (a target ends what an old session began before it lets its
-/// successor in, RFC 7143, 6.3.5). The same after a UNIT ATTENTION. A target that says BUSY or TASK SET FULL is asked
-/// again. `discard` gives space back where the LUN can, and does nothing elsewhere. Large requests are cut to what the
-/// LUN takes.
+/// new one is made, the LUN is asked who it is, and what was in flight is sent again. The same after a UNIT ATTENTION.
+/// A target that says BUSY or TASK SET FULL is asked again. `discard` gives space back where the LUN can, and does
+/// nothing elsewhere. Large requests are cut to what the LUN takes.
+///
+/// A change that was sent and got no answer may still be on its way to the LUN when its session is lost. It must not
+/// arrive after later changes that were acknowledged. So only its own session repeats it, after a new login with the
+/// same initiator name and ISID: a target has to end the old session and its commands before it accepts that (session
+/// reinstatement, RFC 7143, 6.3.5). Reads, flushes and what was not sent yet move to the other sessions. When the new
+/// login does not succeed in time, or succeeds only in another portal group of the target, where it ends nothing, the
+/// change is not repeated: -EINPROGRESS. Later changes of the same range then wait until the lost session is logged in
+/// again, or is in another portal group; after that, an old change can still arrive as long as the target keeps the old
+/// session.
+///
+/// LIO reinstates sessions. tgt (1.0.85) does not: it keeps the old session beside the new one until the old connection
+/// ends, and still carries out what arrives on it. There a change can arrive once more after it was repeated, and
+/// replace what was written meanwhile, if the network or the target delayed it for that long. No task management
+/// function prevents that: ABORT TASK SET covers its own session only, and LOGICAL UNIT RESET covers what has arrived,
+/// makes one later command of each session fail, and aborts the commands of other initiators.
 ///
 /// | result | meaning |
 /// |---|---|
 /// | -ETIMEDOUT, -ENOLINK, -ENODEV, -EACCES | no answer in time; no connection; no such LUN; not let in: nothing was done |
-/// | -EINPROGRESS | the same, but a change was sent: the range has its old or its new content, write it again |
+/// | -EINPROGRESS | the same, or only another portal group is left, and a change was sent: the range has its old or its new content, write it again |
 /// | -ESTALE | the LUN is another one, or has another size: no request is sent any more |
 /// | -ENOSPC, -EROFS, -EBADE | the LUN is full; write-protected; reserved by another initiator |
 /// | -EOPNOTSUPP, -EIO | the LUN does not know the command; it answered something else |

@@ -9,6 +9,7 @@
 #include <stowage/backends/detail/iscsi_command.hpp>
 #include <stowage/backends/detail/iscsi_link.hpp>
 #include <stowage/core/error.hpp>
+#include <stowage/core/sigpipe.hpp>
 #include <string>
 #include <utility>
 
@@ -24,7 +25,7 @@ class IscsiSession : public IscsiLink {
   static Result<std::unique_ptr<IscsiSession>> login(const IscsiLogin& who, const std::string& address,
                                                      Clock::time_point deadline, std::chrono::milliseconds timeout,
                                                      const std::stop_token& stop) {
-    const SigpipeBlock quiet;
+    const NoSigpipe quiet;
     std::unique_ptr<IscsiSession> session{new IscsiSession{who.where, timeout, stop}};
     if (auto good = session->log_in(who, address, deadline); !good) return fail(std::move(good.error()));
     return session;
@@ -37,7 +38,7 @@ class IscsiSession : public IscsiLink {
   /// After an error of our own the session is `lost`.
   template <class Next, class Finish>
   Result<void> run(std::span<IscsiCommand> slots, Attention attention, Next next, Finish finish) {
-    const SigpipeBlock quiet;
+    const NoSigpipe quiet;
     Result<void> result;
     bool more = true;
     for (IscsiCommand& slot : slots) slot.state = IscsiCommand::State::idle;
@@ -116,7 +117,7 @@ class IscsiSession : public IscsiLink {
   /// For discovery sessions: SendTargets. `each(target name, portal)` is called for every pair.
   template <class Each>
   Result<void> send_targets(Clock::time_point deadline, Each each) {
-    const SigpipeBlock quiet;
+    const NoSigpipe quiet;
     struct Answer {
       Each* each;
       std::optional<int> status;
