@@ -1,6 +1,7 @@
 // A write that was sent and whose session is then lost may still be on its way to the LUN: which requests may overtake
 // it, and what is reported when nobody knows whether it was done.
 
+#include <pthread.h>
 #include <sys/uio.h>
 #include <algorithm>
 #include <array>
@@ -203,6 +204,42 @@ TEST_CASE("a lost write is not repeated through another portal group, which does
     CHECK(other.passed(write_16) == (same ? 1 : 0));
     must(device.write_at(Bytes{}, data));
   }
+}
+
+/// Nobody in this program gets a thread: no address space is large enough for its stack.
+class NoThreads {
+ public:
+  NoThreads() {
+    REQUIRE(::pthread_getattr_default_np(&before_) == 0);
+    ::pthread_attr_t huge{};
+    REQUIRE(::pthread_attr_init(&huge) == 0);
+    REQUIRE(::pthread_attr_setstacksize(&huge, std::size_t{1} << 47U) == 0);
+    REQUIRE(::pthread_setattr_default_np(&huge) == 0);
+  }
+  NoThreads(const NoThreads&) = delete;
+  NoThreads& operator=(const NoThreads&) = delete;
+  ~NoThreads() { ::pthread_setattr_default_np(&before_); }
+
+ private:
+  ::pthread_attr_t before_{};
+};
+
+TEST_CASE("a session that cannot be made again for want of a thread is made later", "[own]") {
+  const Server server = Server::own_target("lost-threads", "--luns 1");
+  Proxy proxy{server["PORTAL"]};
+  auto device = must(san(proxy.portal(), server["IQN1"]).open_volume(lun1, Access::read_write));
+  auto queue = must(device.queue(8, GENERATE(1U, 2U)));
+  Driver driver{queue};
+  const Block block{'A'};
+  {
+    const NoThreads none;
+    proxy.delay(write_16);
+    driver.submit(block.write(Bytes{}, 1));
+    CHECK_FALSE(driver.result(1, 250ms));
+    REQUIRE(queue.trouble() != nullptr);
+    CHECK(queue.trouble()->code() == Errc::backend_failed);
+  }
+  CHECK(driver.result(1) == 4096);
 }
 
 // What the RFC promises and tgtd does not do. Should this fail one day because a target became better: good.
