@@ -9,11 +9,14 @@
 using namespace stowage;
 using namespace stowage::testing;
 
+namespace {
+constexpr std::uint8_t write_16 = 0x8a;
+}  // namespace
+
 TEST_CASE("IscsiDirect: a lost write cannot arrive at LIO after it was repeated") {
   const KernelTarget target{"lost", "--luns 1 --size 16"};
   Proxy proxy{target["PORTAL"]};
   auto device = must(san(proxy.portal(), target["IQN1"]).open_volume(volume_name("lun1"), Access::read_write));
-  constexpr std::uint8_t write_16 = 0x8a;
   const std::vector<std::byte> first(4096, std::byte{'A'});
   const std::vector<std::byte> second(4096, std::byte{'B'});
   SECTION("by a device") {
@@ -38,4 +41,25 @@ TEST_CASE("IscsiDirect: a lost write cannot arrive at LIO after it was repeated"
   auto other = must(san(target["PORTAL"], target["IQN1"]).open_volume(volume_name("lun1"), Access::read_only));
   const bool holds_second = read_back(other, Bytes{}, 4096) == second;
   CHECK(holds_second);
+}
+
+TEST_CASE("IscsiDirect: a lost write is repeated by another portal of LIO, if that is of the same group") {
+  const bool same = GENERATE(true, false);
+  CAPTURE(same);
+  const KernelTarget target{"lost-groups", std::string{"--luns 1 --size 16 "} + (same ? "--portals 2" : "--groups 2")};
+  const std::string& portals = target["PORTALS"];
+  Proxy home{portals.substr(0, portals.find(' '))};
+  auto device = must(san(home.portal(), target["IQN1"], {.more_portals = {portals.substr(portals.find(' ') + 1)}})
+                         .open_volume(volume_name("lun1"), Access::read_write));
+  const std::vector<std::byte> data(4096, std::byte{'A'});
+  home.refuse_logins();
+  home.delay(write_16);
+  if (same) {
+    must(device.write_at(Bytes{}, data));
+  } else {
+    refused(device.write_at(Bytes{}, data), Errc::outcome_unknown);
+  }
+  REQUIRE(home.delayed());
+  CHECK(home.release() == !same);  // without the same group, the old session lives on
+  must(device.write_at(Bytes{}, data));
 }

@@ -264,8 +264,9 @@ TEST_CASE("known: tgtd does not end the old session, so that a lost write can ar
     auto queue = must(device.queue(8));
     Driver driver{queue};
     proxy.delay(write_16, 2);
-    driver.submit(Block{'A'}.write(64_KiB, 1));
-    driver.submit(Block{'A'}.write(Bytes{}, 2));
+    const Block old{'A'};
+    driver.submit(old.write(64_KiB, 1));
+    driver.submit(old.write(Bytes{}, 2));
     CHECK(driver.result(1) == 4096);
     CHECK(driver.result(2) == 4096);
     const Handle<::iscsi_context, &::iscsi_destroy_context> bare{::iscsi_create_context("iqn.2026-11.lab:reset")};
