@@ -715,6 +715,14 @@ TEST_CASE("OpenIscsi: nobody is logged out from what he uses") {
     san.host.put("sys/block/sdb/holders/md0", "");
     refuses_for("md0 on sdb");
   }
+  SECTION("a loop device, and what is mounted from it") {
+    san.host.block("loop0", 64 << 20);
+    san.host.put("sys/block/loop0/loop/backing_file", san.host.at("dev/sda") + "\n");
+    san.host.put("proc/self/mountinfo", "40 22 " + FakeHost::number_of("loop0") + " / /srv rw - ext4 /dev/loop0 rw\n");
+    refuses_for("in use by: loop0 on sda, loop0 mounted on /srv");
+    CHECK(has(refusal_of(storage.open_volume(lun(1, first), Access::read_write), Errc::in_use).detail(),
+              "in use by: loop0 on sda, loop0 mounted on /srv"));
+  }
   SECTION("a program") {
     san.host.process(77, "qemu-system-x86", "sdb");
     san.host.process(78, "multipathd", "sda");
@@ -737,6 +745,20 @@ TEST_CASE("OpenIscsi: deactivation lets multipath go, then logs out of every ses
   must(storage.deactivate());
   CHECK(san.ran().empty());
   CHECK_FALSE(must(storage.status()).active);
+}
+
+TEST_CASE("OpenIscsi: a LUN that cannot be flushed is not logged out from, unless no path to it works") {
+  Initiator san;
+  san.two_luns();
+  san.host.remove("dev/sdb");
+  REQUIRE(::mkfifo(san.host.at("dev/sdb").c_str(), 0600) == 0);  // which has no fsync
+  auto storage = san.storage();
+  const Error error = refusal_of(storage.deactivate(), Errc::unavailable);
+  CHECK(has(error.detail(), "flushing LUN 0.0.2 (scsi-3" + second + ") on " + san.host.at("dev/sdb")));
+  CHECK(san.runner.log().empty());
+  san.log_in(1, "10.0.0.1", "FAILED");
+  must(storage.deactivate());
+  CHECK(san.ran() == Initiator::Words{"--mode session --sid 1 --logout"});
 }
 
 TEST_CASE("OpenIscsi: a session that iscsid is bringing back is logged out when it is back") {

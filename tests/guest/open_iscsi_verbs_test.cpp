@@ -1,6 +1,8 @@
 // What OpenIscsi does on real targets, and that the tools of the host see the same.
 
+#include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <array>
@@ -130,6 +132,61 @@ TEST_CASE("OpenIscsi: whoever uses a LUN is named, and keeps it") {
   CHECK(san.volume(2).str().find("scsi-3") != std::string::npos);
   sh("vgremove -q -f lent && pvremove -q " + two);
   must(san->deactivate());
+}
+
+TEST_CASE("OpenIscsi: a mount over a loop device over a LUN keeps the LUN") {
+  const Server target = Server::own_target("loop", "--luns 1 --size 32");
+  KernelSan san{target["PORTAL"], target["IQN1"]};
+  must(san->activate());
+  const std::string disk = san.disk(1);
+  std::string loop = sh("modprobe loop && losetup -f --show /dev/" + disk);
+  loop.erase(0, 5).pop_back();
+  sh("mkfs.ext4 -q /dev/" + loop + " && mkdir -p /run/lab/mount && mount /dev/" + loop + " /run/lab/mount");
+  sh("echo written >/run/lab/mount/file");
+  const Error error = refusal_of(san->deactivate(), Errc::in_use);
+  CHECK(has(error.detail(), loop + " on " + disk + ", " + loop + " mounted on /run/lab/mount"));
+  CHECK(has(refusal_of(san->open_volume(san.volume(1), Access::read_write), Errc::in_use).detail(),
+            loop + " mounted on /run/lab/mount"));
+  sh("sync && umount /run/lab/mount");
+  CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), loop + " on " + disk));
+  // It is the device that counts, not the name that it had.
+  sh("mv /dev/" + disk + " /dev/hidden");
+  CHECK(has(refusal_of(san->deactivate(), Errc::in_use).detail(), loop + " on " + disk));
+  sh("mv /dev/hidden /dev/" + disk + " && losetup -d /dev/" + loop);
+  must(san->deactivate());
+}
+
+TEST_CASE("OpenIscsi: what somebody wrote who cannot be seen is on the disk before the logout") {
+  const Server target = Server::own_target("unseen", "--luns 1 --size 16");
+  KernelSan san{target["PORTAL"], target["IQN1"]};
+  must(san->activate());
+  // A descriptor on its way through a socket is none of any process.
+  int ends[2] = {-1, -1};  // NOLINT(modernize-avoid-c-arrays)
+  REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) == 0);
+  const Fd here{ends[0]};
+  const Fd there{ends[1]};
+  {
+    const Fd writer{::open(("/dev/" + san.disk(1)).c_str(), O_RDWR | O_CLOEXEC)};
+    REQUIRE(::pwrite(writer.get(), "unseen", 6, 4096) == 6);
+    char byte = 'x';
+    ::iovec data{&byte, 1};
+    alignas(::cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
+    ::msghdr message{};
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    ::cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    const int fd = writer.get();
+    std::memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    REQUIRE(::sendmsg(here.get(), &message, 0) == 1);
+  }
+  must(san->deactivate());
+  must(san->activate());
+  CHECK(sh("dd if=/dev/" + san.disk(1) + " bs=4096 skip=1 count=1 status=none | head -c 6") == "unseen");
 }
 
 TEST_CASE("OpenIscsi: two portals are two paths, and multipath over them is the LUN") {

@@ -44,7 +44,7 @@ TEST_CASE("files of the kernel") {
   CHECK(block_name({}, "/nowhere").empty());
 }
 
-TEST_CASE("mounts and swaps") {
+TEST_CASE("mounts") {
   const std::string mountinfo =
       "22 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw\n"
       "40 22 8:17 / /srv/with\\040blank rw shared:1 - ext4 /dev/sdb1 rw\n"
@@ -54,8 +54,6 @@ TEST_CASE("mounts and swaps") {
   CHECK(mounts_of(mountinfo, "8:18").empty());
   CHECK(mounts_of(mountinfo, "").empty());
   CHECK(mounts_of("", "8:17").empty());
-  CHECK(is_swap("Filename Type\n/dev/sdb2 partition 1 0 -2\n", "/dev/sdb2"));
-  CHECK_FALSE(is_swap("Filename Type\n/dev/sdb22 partition 1 0 -2\n", "/dev/sdb2"));
 }
 
 TEST_CASE("what stands on a device and on its partitions") {
@@ -74,7 +72,8 @@ TEST_CASE("what stands on a device and on its partitions") {
            "40 22 8:17 / /srv/a\\040b rw - ext4 /dev/sdb1 rw\n"
            "41 22 8:170 / /other rw - ext4 /dev/x rw\n"
            "42 22 8:18 / /queue rw - ext4 /dev/x rw\n");
-  host.put("proc/swaps", "Filename Type\n" + host.at("dev/sdb1") + " partition 1 0 -2\n");
+  host.put("proc/swaps", "Filename Type\n" + host.at("dev/sdb1") + " partition 1 0 -2\n" + host.at("dev/sdb12") +
+                             " partition 1 0 -2\n" + host.at("dev/sdb") + " file 1 0 -2\n");
   CHECK(users(host, "sdb") == Users{"LVM vg-root on sdb", "/dev/mapper/secret on sdb", "sdb1 mounted on /srv/a\\040b",
                                     "swap on sdb1", "md0 on sdb1"});
 }
@@ -91,6 +90,83 @@ TEST_CASE("multipath is another way to a device, and its users are those of the 
   host.process(7, "qemu", "dm-0");
   CHECK(device_users(host.host().kernel, std::array<std::string, 2>{"sda", "sdb"}) ==
         Users{"LVM vg-root on dm-1", "process 7 (qemu)"});
+}
+
+TEST_CASE("a loop device over a device is its user, and so are the users of that") {
+  const FakeHost host;
+  for (const char* device : {"sdb", "sdc", "loop0", "loop1", "loop2", "loop3", "loop11"}) host.block(device, 1 << 20);
+  const auto over = [&](const std::string& loop, const std::string& file) {
+    host.put("sys/block/" + loop + "/loop/backing_file", file + "\n");
+  };
+  CHECK(users(host, "sdb").empty());  // loop devices over nothing
+  over("loop1", host.at("dev/sdc"));
+  over("loop2", "/srv/image");
+  CHECK(users(host, "sdb").empty());
+  CHECK(users(host, "sdc") == Users{"loop1 on sdc"});
+  over("loop0", host.at("dev/sdb"));
+  host.put("sys/block/loop0/loop0p1/partition", "1\n");
+  host.put("sys/block/loop0/loop0p1/dev", "259:3\n");
+  host.put("proc/self/mountinfo", "40 22 259:3 / /srv rw - ext4 /dev/loop0p1 rw\n");
+  CHECK(users(host, "sdb") == Users{"loop0 on sdb", "loop0p1 mounted on /srv"});
+  // a loop device over a partition, and one over that; its node was removed and the kernel says so
+  host.put("sys/block/sdb/sdb1/partition", "1\n");
+  host.put("sys/block/sdb/sdb1/dev", "8:17\n");
+  over("loop0", "/srv/image");
+  over("loop11", host.at("dev/sdb1"));
+  over("loop3", host.at("dev/loop11 (deleted)"));
+  host.mapper("dm-1", "vg-root", "LVM-abc", {"loop3"}, 1 << 20);
+  host.process(7, "qemu", "loop3");
+  CHECK(users(host, "sdb") == Users{"loop11 on sdb1", "loop3 on loop11", "LVM vg-root on loop3", "process 7 (qemu)"});
+  DeviceUsers built{host.host().kernel};
+  built.add_holders_and_mounts("sdb");
+  CHECK(built.list().size() == 3);
+}
+
+TEST_CASE("targets of this host that serve a device are its users") {
+  const FakeHost host;
+  host.block("sdb", 1 << 20);
+  const std::string core = "sys/kernel/config/target/core/";
+  host.put(core + "alua/lu_gps/default_lu_gp/lu_gp_id", "0\n");
+  host.put(core + "iblock_0/one/udev_path", host.at("dev/sdb") + "\n");
+  host.put(core + "iblock_0/other/udev_path", host.at("dev/sdc") + "\n");
+  host.put(core + "iblock_1/by-hand/info",
+           "Status: ACTIVATED  Max Queue Depth: 128\n"
+           "        iBlock device: sdb  UDEV PATH:   readonly: 0\n        Major: 8 Minor: 98  CLAIMED: IBLOCK\n");
+  host.put(core + "fileio_2/two/info", "Status: ACTIVATED\n        TCM FILEIO ID: 0        File: " +
+                                           host.at("dev/sdb") + "  Size: 16777216  Mode: O_DSYNC Async: 0\n");
+  host.put(core + "fileio_2/not/info", "Status: ACTIVATED\n        TCM FILEIO ID: 0        File: /srv/sdb  Size: 1\n");
+  const std::string nvmet = "sys/kernel/config/nvmet/subsystems/nqn.x/namespaces/";
+  host.put(nvmet + "1/device_path", host.at("dev/sdb") + "\n");
+  host.put(nvmet + "1/enable", "1\n");
+  host.put(nvmet + "2/device_path", host.at("dev/sdb") + "\n");
+  host.put(nvmet + "2/enable", "0\n");
+  CHECK(users(host, "sdb") == Users{"LIO backstore fileio_2/two on sdb", "LIO backstore iblock_0/one on sdb",
+                                    "LIO backstore iblock_1/by-hand on sdb", "NVMe target nqn.x/1 on sdb"});
+}
+
+TEST_CASE("programs that have a device open as a generic SCSI device, or under another root") {
+  const FakeHost host;
+  host.block("sdb", 1 << 20);
+  host.put("sys/block/sdb/device/scsi_generic/sg3/dev", "21:3\n");
+  host.put("dev/sg3", "");
+  host.process(77, "qemu", "sg3");
+  CHECK(users(host, "sdb") == Users{"process 77 (qemu)"});
+}
+
+TEST_CASE("what we have open ourselves is no user") {
+  const FakeHost host;
+  host.block("sdb", 1 << 20);
+  host.process(::getpid(), "unit", "sdb");  // as descriptor 7
+  const auto others = [&](int own) {
+    DeviceUsers found{host.host().kernel};
+    found.add_holders_and_mounts("sdb");
+    found.add_openers(std::array{own});
+    return found.list();
+  };
+  CHECK(others(7).empty());
+  CHECK(others(8) == Users{"process " + std::to_string(::getpid()) + " (this program)"});
+  host.link("proc/" + std::to_string(::getpid()) + "/fd/9", host.at("dev/sdb"));
+  CHECK(others(7) == Users{"process " + std::to_string(::getpid()) + " (this program)"});
 }
 
 TEST_CASE("programs that have a device open") {

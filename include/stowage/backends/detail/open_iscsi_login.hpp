@@ -9,6 +9,7 @@
 #include <optional>
 #include <stowage/backends/detail/chap_file.hpp>
 #include <stowage/backends/detail/open_iscsi_lun.hpp>
+#include <stowage/backends/detail/open_iscsi_quiet.hpp>
 #include <stowage/backends/detail/open_iscsi_records.hpp>
 #include <stowage/backends/detail/open_iscsi_sysfs.hpp>
 #include <stowage/backends/detail/open_iscsi_text.hpp>
@@ -69,23 +70,26 @@ class OpenIscsiLogin {
     }
   }
 
-  /// Logs out by all portals. Does nothing when a LUN of the target is in use, also by another storage or by hand.
-  /// Errors: in_use (the users of each LUN are named), timed_out, unavailable.
+  /// Logs out by all portals. Does nothing when a LUN of the target is in use, also by another storage or by hand. What
+  /// was written is flushed first, and while the sessions end nobody can mount a LUN or build on it. Which users are
+  /// not found: see `DeviceUsers`; a process that opens a LUN without a claim after the last look has its disk taken
+  /// away. Errors: in_use (the users of each LUN are named), timed_out, unavailable (also: a LUN cannot be flushed).
   Result<void> deactivate() const {
     const auto before = sessions();
     if (before.empty()) return {};
     if (auto good = wait_for_udev(); !good) return good;
-    std::vector<std::string> maps;
-    std::string in_use;
-    for (const KernelLun& lun : group_luns(host_, before)) {
-      const std::vector<std::string> users = device_users(host_.kernel, lun.devices());
-      if (!users.empty()) in_use += (in_use.empty() ? "LUN " : "; LUN ") + lun.str() + " is " + in_use_by(users);
-      if (!lun.multipath.empty()) maps.push_back(multipath_name(host_, lun));
+    const std::vector<KernelLun> luns = group_luns(host_, before);
+    if (auto unused = check_unused(host_, luns); !unused) return unused;
+    for (const KernelLun& lun : luns) {
+      if (auto flushed = flush(host_, lun, options_.timeout); !flushed) return flushed;
     }
-    if (!in_use.empty()) return fail(Error{Errc::in_use, in_use}.advise("end these users first"));
-    for (const std::string& map : maps) {
-      if (auto done = tool_.flush_multipath(map); !done) return done;
+    for (const KernelLun& lun : luns) {
+      if (lun.multipath.empty()) continue;
+      if (auto done = tool_.flush_multipath(multipath_name(host_, lun)); !done) return done;
     }
+    const auto claims = LunClaims::take(host_, luns);
+    if (!claims) return fail(claims.error());
+    if (auto unused = check_unused(host_, luns, claims->descriptors()); !unused) return unused;
     for (const KernelSession& session : before) {
       if (auto done = log_out(session); !done) return done;
     }

@@ -39,11 +39,10 @@ struct OpenIscsiHost {
   std::vector<std::string> multipathd{"/usr/sbin/multipathd", "/sbin/multipathd"};
 };
 
-/// Writes to an attribute that makes the kernel ask the target. While a session is lost such a write sleeps where no
-/// signal wakes it; so it is done in a thread that is left behind when the time is over.
-/// Errors: timed_out, not_found (the device is gone), permission_denied, unavailable.
-inline Result<void> write_attribute(const std::string& path, const std::string& text,
-                                    std::chrono::milliseconds timeout) {
+/// Does what asks a target, and gives its errno. While a session is lost such a call sleeps where no signal wakes it;
+/// so it is done in a thread that is left behind when the time is over. Errors: timed_out; backend_failed (no thread).
+template <class Work>
+Result<int> done_within(std::chrono::milliseconds timeout, const std::string& what, Work work) {
   struct Call {
     std::mutex mutex;
     std::condition_variable done;
@@ -51,25 +50,34 @@ inline Result<void> write_attribute(const std::string& path, const std::string& 
   };
   const auto call = std::make_shared<Call>();
   try {
-    std::thread{[call, path, text] {
-      const Fd file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
-      const bool good = file && ::write(file.get(), text.data(), text.size()) == static_cast<::ssize_t>(text.size());
-      const int error = good ? 0 : errno;
+    std::thread{[call, work = std::move(work)] {
+      const int error = work();
       const std::lock_guard lock{call->mutex};
       call->error = error;
       call->done.notify_all();
     }}.detach();
   } catch (const std::system_error& error) {
-    return fail(Errc::backend_failed, "no thread to write to " + path, error.code());
+    return fail(Errc::backend_failed, "no thread for " + what, error.code());
   }
   std::unique_lock lock{call->mutex};
-  if (!call->done.wait_for(lock, timeout, [&] { return call->error.has_value(); })) {
-    return fail(Errc::timed_out, "no answer from " + path + " within " + std::to_string(timeout.count()) + " ms");
-  }
-  if (*call->error == 0) return {};
-  const std::error_code native = native_errno(*call->error);
-  const bool gone = *call->error == ENOENT || *call->error == ENODEV || *call->error == ENXIO;
-  const bool refused = *call->error == EACCES || *call->error == EPERM || *call->error == EROFS;
+  if (call->done.wait_for(lock, timeout, [&] { return call->error.has_value(); })) return *call->error;
+  return fail(Errc::timed_out, "no answer from " + what + " within " + std::to_string(timeout.count()) + " ms");
+}
+
+/// Writes to an attribute that makes the kernel ask the target.
+/// Errors: timed_out, not_found (the device is gone), permission_denied, unavailable.
+inline Result<void> write_attribute(const std::string& path, const std::string& text,
+                                    std::chrono::milliseconds timeout) {
+  const auto error = done_within(timeout, path, [path, text] {
+    const Fd file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
+    const bool good = file && ::write(file.get(), text.data(), text.size()) == static_cast<::ssize_t>(text.size());
+    return good ? 0 : errno;
+  });
+  if (!error) return fail(error.error());
+  if (*error == 0) return {};
+  const std::error_code native = native_errno(*error);
+  const bool gone = *error == ENOENT || *error == ENODEV || *error == ENXIO;
+  const bool refused = *error == EACCES || *error == EPERM || *error == EROFS;
   return fail(gone      ? Errc::not_found
               : refused ? Errc::permission_denied
                         : Errc::unavailable,
