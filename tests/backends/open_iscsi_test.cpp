@@ -10,6 +10,7 @@
 #include <chrono>
 #include <filesystem>
 #include <map>
+#include <stop_token>
 #include <stowage/backends/open_iscsi.hpp>
 #include <stowage/core/lock.hpp>
 #include <stowage/storage.hpp>
@@ -680,6 +681,33 @@ TEST_CASE("OpenIscsi: a write-protected LUN is not opened for writing") {
   san.host.put("sys/block/sda/ro", "1\n");
   auto storage = san.storage();
   refused(storage.open_volume(lun(1, first), Access::read_write), Errc::permission_denied);
+}
+
+TEST_CASE("OpenIscsi: who has a LUN open for writing is alone, when udev has looked") {
+  Initiator san;
+  san.two_luns();
+  const auto luns = detail::group_luns(san.host.host(), detail::read_sessions(san.host.host(), target));
+  REQUIRE(luns.size() == 2);
+  std::stop_source stop;
+  const auto alone = [&](std::chrono::milliseconds patience) {
+    return detail::check_no_other_user(san.host.host(), luns[1], 7, stop.get_token(), patience);
+  };
+  san.host.process(::getpid(), "unit", "sdb");  // ours, descriptor 7
+  san.host.process(70, "(udev-worker)", "sdb");
+  san.host.process(71, "qemu", "sda");
+  must(alone(0ms));
+  san.host.process(77, "qemu-system-x86", "sdb");
+  CHECK(
+      has(refusal_of(alone(1ms), Errc::in_use).detail(), "LUN 0.0.2 (scsi-3" + second + ") is in use by: process 77"));
+  san.host.process(77, "pvscan", "sdb");
+  const std::jthread done{[&] {
+    std::this_thread::sleep_for(50ms);
+    san.host.remove("proc/77");
+  }};
+  must(alone(20s));
+  san.host.process(77, "qemu-system-x86", "sdb");
+  stop.request_stop();
+  refused(alone(20s), Errc::cancelled);
 }
 
 TEST_CASE("OpenIscsi: nobody is logged out from what he uses") {

@@ -156,6 +156,36 @@ TEST_CASE("OpenIscsi: a mount over a loop device over a LUN keeps the LUN") {
   must(san->deactivate());
 }
 
+TEST_CASE("OpenIscsi: a LUN that somebody has open without a claim is not opened for writing") {
+  const Server target = Server::own_target("open", "--luns 1 --size 16");
+  KernelSan san{target["PORTAL"], target["IQN1"]};
+  must(san->activate());
+  const VolumeName lun = san.volume(1);
+  const std::string disk = "/dev/" + san.disk(1);
+  const std::string pid = "/run/lab/opener.pid";
+  const auto opened_by = [&](const std::string& how) {
+    sh("(exec 9" + how + disk + "; exec sleep 60) >/dev/null 2>&1 & echo $! >" + pid);
+    for (int n = 0; n < 100 && ask("readlink /proc/$(cat " + pid + ")/fd/9").text != disk + "\n"; ++n) {
+      std::this_thread::sleep_for(20ms);
+    }
+    std::string number = sh("cat " + pid);
+    number.pop_back();
+    return number;
+  };
+  for (const char* how : {"<>", "<"}) {
+    const std::string opener = opened_by(how);
+    const Error error = refusal_of(san->open_volume(lun, Access::read_write), Errc::in_use);
+    CHECK(has(error.detail(), "in use by: process " + opener + " (sleep)"));
+    must(san->open_volume(lun, Access::read_only));
+    sh("kill " + opener);
+  }
+  // udev and what it starts let go in time: each close of a writer has them look.
+  for (int n = 0; n < 5; ++n) {
+    auto device = must(san->open_volume(lun, Access::read_write));
+    must(device.write_at(Bytes{}, pattern(1, 4096)));
+  }
+}
+
 TEST_CASE("OpenIscsi: what somebody wrote who cannot be seen is on the disk before the logout") {
   const Server target = Server::own_target("unseen", "--luns 1 --size 16");
   KernelSan san{target["PORTAL"], target["IQN1"]};

@@ -189,7 +189,7 @@ TEST_CASE("programs that have a device open") {
   }
   DeviceUsers built{host.host().kernel};
   built.add_holders_and_mounts("sdb");
-  CHECK(built.list().empty());  // whoever reads does not stand in the way of a writer
+  CHECK(built.list().empty());  // until it is asked who has it open
 }
 
 TEST_CASE("users in an error") {

@@ -6,9 +6,11 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <stowage/backend.hpp>
 #include <stowage/backends/detail/open_iscsi_login.hpp>
 #include <stowage/backends/detail/open_iscsi_lun.hpp>
+#include <stowage/backends/detail/open_iscsi_quiet.hpp>
 #include <stowage/backends/detail/open_iscsi_sysfs.hpp>
 #include <stowage/backends/detail/open_iscsi_text.hpp>
 #include <stowage/backends/detail/open_iscsi_tool.hpp>
@@ -190,8 +192,11 @@ class BasicOpenIscsi {
   }
 
   /// Through multipath where there is one, else by the best path.
-  /// Errors: those of `activate`; in_use (for writing: what is built on the LUN or mounted from it is named),
-  /// permission_denied (write-protected).
+  /// For writing, nobody else of this host may use the LUN: it is claimed, and then looked at who has it open without a
+  /// claim. Another process can still open it after that look, and those of other hosts are not seen.
+  /// Errors: those of `activate`; in_use (for writing: what is built on the LUN or mounted from it, and the processes
+  /// that have it open, are named), permission_denied (write-protected); cancelled.
+  /// Blocks: as `activate`; for writing up to 3 s more while somebody has it open, as udev has after each change.
   [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, Access access) const {
     auto lun = find(volume);
     if (!lun) return fail(std::move(lun.error()));
@@ -205,9 +210,12 @@ class BasicOpenIscsi {
     if (!lun) return fail(std::move(lun.error()));
     const std::string number = detail::number_text(device->number());
     for (const std::string& name : lun->devices()) {
-      if (detail::attribute(host().kernel.sys + "/block/" + name + "/dev") == number) {
-        return device->refresh_size().map([&](Bytes) { return *std::move(device); });
+      if (detail::attribute(host().kernel.sys + "/block/" + name + "/dev") != number) continue;
+      if (access == Access::read_write) {
+        auto alone = detail::check_no_other_user(host(), *lun, device->native(), stop_);
+        if (!alone) return fail(std::move(alone.error()));
       }
+      return device->refresh_size().map([&](Bytes) { return *std::move(device); });
     }
     return fail(Errc::identity_changed, "LUN " + lun->str() + " became another device while it was opened");
   }
@@ -246,6 +254,7 @@ class BasicOpenIscsi {
                  detail::OpenIscsiHost host)
       : config_{std::move(config)},
         timeout_{options.timeout},
+        stop_{options.stop},
         login_{std::make_unique<const detail::OpenIscsiLogin<Runner>>(id, config_, options, std::move(runner),
                                                                       std::move(host))} {}
 
@@ -304,6 +313,7 @@ class BasicOpenIscsi {
 
   Config config_;
   std::chrono::milliseconds timeout_;
+  std::stop_token stop_;
   std::unique_ptr<const detail::OpenIscsiLogin<Runner>> login_;
 };
 

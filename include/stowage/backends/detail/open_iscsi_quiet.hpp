@@ -5,14 +5,17 @@
 #include <fcntl.h>
 #include <unistd.h>
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <iterator>
 #include <span>
+#include <stop_token>
 #include <stowage/backends/detail/open_iscsi_lun.hpp>
 #include <stowage/backends/detail/open_iscsi_sysfs.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/handle.hpp>
+#include <stowage/core/wait.hpp>
 #include <stowage/io/kernel_files.hpp>
 #include <stowage/io/kernel_users.hpp>
 #include <string>
@@ -31,6 +34,26 @@ inline Result<void> check_unused(const OpenIscsiHost& host, std::span<const Kern
   }
   if (in_use.empty()) return {};
   return fail(Error{Errc::in_use, in_use}.advise("end these users first"));
+}
+
+/// Nobody has a LUN open but we, who hold `ours` open and claimed by now: QEMU does not claim what it opens. One that
+/// only reads counts as well: so does QEMU until its guest arrives by a migration. What udev starts to look at a disk
+/// (blkid, LVM's pvscan) is waited for.
+/// Errors: in_use, with the users; cancelled. Blocks: up to `patience` while somebody has it open.
+inline Result<void> check_no_other_user(const OpenIscsiHost& host, const KernelLun& lun, int ours,
+                                        const std::stop_token& stop,
+                                        std::chrono::milliseconds patience = std::chrono::seconds{3}) {
+  std::vector<std::string> users;
+  const auto unused = [&] {
+    users = device_users(host.kernel, lun.devices(), std::array{ours});
+    return users.empty();
+  };
+  switch (wait_until(unused, std::chrono::steady_clock::now() + patience, stop)) {
+    case Waited::done: return {};
+    case Waited::stopped: return fail(Errc::cancelled, "stopped while LUN " + lun.str() + " is " + in_use_by(users));
+    case Waited::timed_out: break;
+  }
+  return fail(Errc::in_use, "LUN " + lun.str() + " is " + in_use_by(users), native_errno(EBUSY));
 }
 
 /// What was written to a LUN by somebody who cannot be seen is on the target. A path that does not work is passed over:
