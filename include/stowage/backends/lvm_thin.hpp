@@ -6,6 +6,8 @@
 #include <stowage/backend.hpp>
 #include <stowage/backends/detail/lvm_create.hpp>
 #include <stowage/backends/detail/lvm_intent.hpp>
+#include <stowage/backends/detail/lvm_open.hpp>
+#include <stowage/backends/detail/lvm_path.hpp>
 #include <stowage/backends/detail/lvm_pool.hpp>
 #include <stowage/backends/detail/lvm_receipt.hpp>
 #include <stowage/backends/detail/lvm_recover.hpp>
@@ -116,12 +118,14 @@ class BasicLvmThin {
     });
   }
 
+  /// Of an inactive volume the path that it will have. Costs no process. Errors: identity_changed (something else is
+  /// there, a regular file for one).
   [[nodiscard]] Result<std::string> path(const VolumeName& volume, const UseOptions& = {}) const {
-    return tools_.device(volume.str());
+    return detail::lvm_path(tools_, volume.str());
   }
   [[nodiscard]] Result<std::string> path(const VolumeName& volume, const SnapshotName& snapshot,
                                          const UseOptions& = {}) const {
-    return tools_.device(detail::lvm_snapshot_lv(volume.str(), snapshot.str()));
+    return detail::lvm_path(tools_, detail::lvm_snapshot_lv(volume.str(), snapshot.str()));
   }
   [[nodiscard]] Result<Blockdev> blockdev(const VolumeName& volume, const UseOptions& = {}) const {
     return path(volume).map([](std::string path) { return Blockdev{HostDeviceNode{std::move(path)}, {}}; });
@@ -171,7 +175,9 @@ class BasicLvmThin {
     return detail::lvm_make_template(tools_, volume, to);
   }
 
-  /// Activates the volume, which stays active. Errors: identity_changed (the device is another volume's).
+  /// Activates the volume, which stays active. To write, nobody else may have it open, whether claimed or not: the
+  /// kernel is asked for up to 3 s, while udev looks into it. A process that opens it later, without a claim as QEMU
+  /// does, is not kept away. Errors: in_use (and who has it open); identity_changed (the device is another volume's).
   [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, Access access) {
     return detail::lvm_open_volume(tools_, volume, access).map(with_map(volume));
   }

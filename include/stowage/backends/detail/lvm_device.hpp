@@ -37,17 +37,32 @@ inline std::optional<::dev_t> lvm_device_number(const std::string& path) {
   return about.st_rdev;
 }
 
+/// A device of device mapper, as the kernel has it now.
+struct LvmMapped {
+  ::dev_t number = 0;
+  std::string uuid;
+  int openers = 0;  ///< open files, mounts and devices above it
+};
+
+/// Asks for it by its name, or else by its number. Nothing when there is none, or when it cannot be asked. Costs no
+/// process.
+inline std::optional<LvmMapped> lvm_mapped(std::string_view mapper_name, ::dev_t number = 0) {
+  ::dm_ioctl status{};
+  const Fd control{::open("/dev/mapper/control", O_RDWR | O_CLOEXEC)};
+  if (!control || mapper_name.size() >= sizeof status.name) return std::nullopt;
+  status.version[0] = DM_VERSION_MAJOR;
+  status.data_size = sizeof status;
+  status.dev = number;
+  std::memcpy(static_cast<char*>(status.name), mapper_name.data(), mapper_name.size());
+  if (::ioctl(control.get(), DM_DEV_STATUS, &status) != 0) return std::nullopt;
+  return LvmMapped{status.dev, static_cast<const char*>(status.uuid), status.open_count};
+}
+
 /// Whether anybody has the device open, mounts and devices above it too; nothing when it cannot be asked.
 inline std::optional<bool> lvm_is_open(const std::string& path) {
   const auto device = lvm_device_number(path);
-  const Fd control{::open("/dev/mapper/control", O_RDWR | O_CLOEXEC)};
-  if (!device || !control) return std::nullopt;
-  ::dm_ioctl status{};
-  status.version[0] = DM_VERSION_MAJOR;
-  status.data_size = sizeof status;
-  status.dev = *device;
-  if (::ioctl(control.get(), DM_DEV_STATUS, &status) != 0) return std::nullopt;
-  return status.open_count > 0;
+  const auto mapped = device ? lvm_mapped({}, *device) : std::nullopt;
+  return mapped ? std::optional{mapped->openers > 0} : std::nullopt;
 }
 
 /// What the kernel says of a device of device mapper.

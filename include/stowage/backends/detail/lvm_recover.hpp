@@ -4,6 +4,7 @@
 #include <chrono>
 #include <optional>
 #include <stowage/backends/detail/lvm_metadata.hpp>
+#include <stowage/backends/detail/lvm_path.hpp>
 #include <stowage/backends/detail/lvm_pool.hpp>
 #include <stowage/backends/detail/lvm_remove.hpp>
 #include <stowage/backends/detail/lvm_rename.hpp>
@@ -140,7 +141,11 @@ Result<std::vector<Finding>> lvm_check(const LvmTools<Runner>& tools) {
     findings.push_back({intent.volume, "unfinished: " + intent.verb, "if nobody is at it, recover finishes it"});
   }
   for (const LvmVolume& lv : view.report().volumes) {
-    if (!view.ours(lv) || lv.hidden || !lv.name.starts_with(lvm_snapshot_prefix)) continue;
+    if (!view.ours(lv) || lv.hidden) continue;
+    if (auto trouble = lvm_path_trouble(tools, lv.name)) {
+      findings.push_back({lv.name, std::move(trouble->problem), std::move(trouble->advice)});
+    }
+    if (!lv.name.starts_with(lvm_snapshot_prefix)) continue;
     const std::vector<std::string> owners = view.owners(lv);
     const bool orphan = owners.empty() || view.find(owners.front()) == nullptr;
     if (orphan) {

@@ -11,6 +11,7 @@
 #include <optional>
 #include <stowage/backends/detail/lvm_create.hpp>
 #include <stowage/backends/detail/lvm_device.hpp>
+#include <stowage/backends/detail/lvm_open.hpp>
 #include <stowage/backends/detail/lvm_rollback.hpp>
 #include <stowage/backends/detail/lvm_use.hpp>
 #include <string>

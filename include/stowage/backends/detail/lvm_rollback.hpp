@@ -204,7 +204,7 @@ template <CommandRunner Runner>
 Result<void> lvm_activate_volume(const LvmTools<Runner>& tools, const VolumeName& volume) {
   auto found = lvm_find(tools, volume);
   if (!found) return fail(found.error());
-  if (found->lv->active()) return {};
+  if (found->lv->active()) return lvm_make_active(tools, *found->lv);
   const auto waiting = lvm_intent_of(found->view, volume.str());
   if (!waiting || waiting->verb != "rollback") return lvm_activate(tools, *found->lv);
   auto held = lvm_hold(tools, volume);
@@ -212,7 +212,7 @@ Result<void> lvm_activate_volume(const LvmTools<Runner>& tools, const VolumeName
   if (auto settled = lvm_settle(tools, held->view, volume.str()); !settled) return settled;
   const auto lv = held->view.volume(volume);
   if (!lv) return fail(lv.error());
-  return (*lv)->active() ? Result<void>{} : lvm_activate(tools, **lv);
+  return lvm_make_active(tools, **lv);
 }
 
 }  // namespace stowage::detail

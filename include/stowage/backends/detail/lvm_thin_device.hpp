@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <stowage/backends/detail/lvm_extents_text.hpp>
 #include <stowage/backends/detail/lvm_metadata.hpp>
+#include <stowage/backends/detail/lvm_open.hpp>
 #include <stowage/backends/detail/lvm_tools.hpp>
-#include <stowage/backends/detail/lvm_use.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/ids.hpp>
 #include <stowage/io/extents.hpp>

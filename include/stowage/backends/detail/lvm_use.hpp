@@ -1,16 +1,15 @@
 #pragma once
 // Active or not, open or not: what stands between a volume of LVM and its bytes.
 
-#include <sys/types.h>
 #include <algorithm>
 #include <chrono>
 #include <optional>
 #include <stowage/backends/detail/lvm_device.hpp>
 #include <stowage/backends/detail/lvm_intent.hpp>
 #include <stowage/backends/detail/lvm_names.hpp>
+#include <stowage/backends/detail/lvm_path.hpp>
 #include <stowage/backends/detail/lvm_tools.hpp>
 #include <stowage/core/wait.hpp>
-#include <stowage/io/kernel_device.hpp>
 #include <stowage/io/kernel_files.hpp>
 #include <stowage/io/kernel_users.hpp>
 #include <stowage/volume.hpp>
@@ -79,19 +78,29 @@ std::vector<std::string> lvm_with(const LvmTools<Runner>& tools, std::vector<std
 }
 
 /// Activates what is inactive, with -K: volumes, snapshots and templates have the flag that lets others skip them. Then
-/// looks whether it is active: lvm.conf may forbid it, and nobody says so. Errors: unavailable.
+/// checks that it is active, for lvm.conf may forbid it without a word, and that its path leads to it.
+/// Errors: unavailable, identity_changed.
 template <CommandRunner Runner>
 Result<void> lvm_activate(const LvmTools<Runner>& tools, const LvmVolume& lv) {
+  if (auto good = lvm_check_path(tools, lv.name); !good) return good;
   const std::string doing = "activating '" + tools.spec(lv.name) + "'";
   if (auto done = tools.change("lvchange", {"-ay", "-K", tools.spec(lv.name)}, doing); !done) return done;
-  const auto device = lvm_device_number("/dev/mapper/" + lvm_mapper_name(lv.vg, lv.name));
-  if (device && lvm_uuid_of(*device).starts_with(lvm_device_uuid(lv))) return {};  // of a pool it has an end of its own
+  const auto device = lvm_mapped(lvm_mapper_name(lv.vg, lv.name));
+  if (device && device->uuid.starts_with(lvm_device_uuid(lv))) {  // of a pool it has an end of its own
+    return lv.is_pool() ? Result<void>{} : lvm_await_path(tools, lv.name);
+  }
   const auto view = lvm_view(tools);
   if (!view) return fail(view.error());
   const LvmVolume* now = view->report().find(lv.name);
   if (now != nullptr && now->active()) return {};
   return fail(Error{Errc::unavailable, doing + ": lvchange found nothing wrong, but it is not active"}.advise(
       "look at activation/volume_list and auto_activation_volume_list in lvm.conf"));
+}
+
+/// The same of a volume that may be active.
+template <CommandRunner Runner>
+Result<void> lvm_make_active(const LvmTools<Runner>& tools, const LvmVolume& lv) {
+  return lv.active() ? lvm_await_path(tools, lv.name) : lvm_activate(tools, lv);
 }
 
 /// Who uses volumes, or devices that stand on them.
@@ -152,66 +161,6 @@ Result<void> lvm_free(const LvmTools<Runner>& tools, const LvmView& view, const 
   return lvm_in_use(tools, name);
 }
 
-/// The device of `lv` under its name is that volume and no other.
-/// Errors: identity_changed.
-inline Result<void> lvm_check_identity(const LvmVolume& lv, ::dev_t device) {
-  const std::string wanted = lvm_device_uuid(lv);
-  const std::string found = lvm_uuid_of(device);
-  if (found == wanted) return {};
-  return fail(Error{Errc::identity_changed, "/dev/" + lv.vg + "/" + lv.name + " is not the volume of this name: '" +
-                                                found + "', expected '" + wanted + "'"}
-                  .advise("is there another volume group of this name? see: vgs -o +vg_uuid"));
-}
-
-/// Opens one logical volume, which is activated for it and stays so.
-template <CommandRunner Runner>
-Result<KernelDevice> lvm_open(const LvmTools<Runner>& tools, const LvmVolume& lv, Access access) {
-  if (!lv.active()) {
-    if (auto active = lvm_activate(tools, lv); !active) return fail(std::move(active.error()));
-  }
-  const std::string path = tools.device(lv.name);
-  auto device = KernelDevice::open(path, access, tools.spec(lv.name));
-  if (!device) {
-    if (device.error().code() != Errc::in_use) return device;
-    return lvm_in_use(tools, lv.name);
-  }
-  if (auto same = lvm_check_identity(lv, device->number()); !same) return fail(std::move(same.error()));
-  return device;
-}
-
-/// An open volume, and what only its pool knows of it.
-struct LvmOpened {
-  KernelDevice device;
-  Bytes unzeroed_chunk{};  ///< of a pool that gives out chunks as they are
-  Bytes zeroed_chunk{};    ///< of one that zeroes them first
-};
-
-/// The pool's chunk, if it zeroes new ones or not; otherwise zero.
-inline Bytes lvm_chunk(const LvmView& view, bool zeroed) {
-  const auto pool = view.pool();
-  return pool && (*pool)->zeroes() == zeroed ? (*pool)->chunk : Bytes{};
-}
-
-template <CommandRunner Runner>
-Result<LvmOpened> lvm_open_found(const LvmTools<Runner>& tools, const LvmFound& found, Access access) {
-  return lvm_open(tools, *found.lv, access).map([&](KernelDevice&& device) {
-    return LvmOpened{std::move(device), lvm_chunk(found.view, false), lvm_chunk(found.view, true)};
-  });
-}
-
-template <CommandRunner Runner>
-Result<LvmOpened> lvm_open_volume(const LvmTools<Runner>& tools, const VolumeName& volume, Access access) {
-  return lvm_find(tools, volume).and_then([&](const LvmFound& found) { return lvm_open_found(tools, found, access); });
-}
-
-template <CommandRunner Runner>
-Result<LvmOpened> lvm_open_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume,
-                                    const SnapshotName& snapshot) {
-  return lvm_find(tools, volume, snapshot).and_then([&](const LvmFound& found) {
-    return lvm_open_found(tools, found, Access::read_only);
-  });
-}
-
 /// The volume, and those of its snapshots that somebody has looked into. Errors: in_use, and then nothing was
 /// deactivated; the kernel is asked first, for LVM would try for five seconds.
 template <CommandRunner Runner>
@@ -233,7 +182,7 @@ template <CommandRunner Runner>
 Result<void> lvm_activate_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume,
                                    const SnapshotName& snapshot) {
   return lvm_find(tools, volume, snapshot).and_then([&](const LvmFound& found) {
-    return found.lv->active() ? Result<void>{} : lvm_activate(tools, *found.lv);
+    return lvm_make_active(tools, *found.lv);
   });
 }
 
