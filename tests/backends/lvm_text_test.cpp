@@ -284,13 +284,6 @@ TEST_CASE("the words of LVM's tools have a meaning, and the last line is told") 
             .detail() == "trying: the reason");
 }
 
-TEST_CASE("the device of a volume bears its uuid") {
-  CHECK(detail::lvm_volume_uuid("LVM-Mke7ltRtLaFTAx802ZfVTjlHIMo8BopHdybypQ3rqJkCuVBRxG5dpkWqj2iZPxfA") ==
-        "dybypQ-3rqJ-kCuV-BRxG-5dpk-Wqj2-iZPxfA");
-  CHECK(detail::lvm_volume_uuid("LVM-Mke7ltRtLaFTAx802ZfVTjlHIMo8BopHdybypQ3rqJkCuVBRxG5dpkWqj2iZPxfA-tpool").empty());
-  CHECK(detail::lvm_volume_uuid("CRYPT-LUKS2-x").empty());
-}
-
 TEST_CASE("a listing asks for less, and is read too") {
   const auto columns = [](detail::LvmDetail detail) {
     const auto argv = detail::lvm_report_argv("vg", detail);

@@ -150,16 +150,14 @@ TEST_CASE("alloc, clone, resize and snapshot do what the reference does") {
       CreateSpec spec{.vmid = VmId{args.at(2)}, .size = Bytes{args.at(5).get<std::uint64_t>() * 1024}};
       if (!args.at(4).is_null()) spec.name = volume_name(args.at(4).get<std::string>());
       CHECK(must(storage.create(spec)).str() == row.at("result"));
-      wanted = "lvcreate -n " + row.at("result").get<std::string>() +
-               " -prw -ay -ky -K --addtag stowage.lineage -Wn -V " + std::to_string(spec.size.count) +
-               "b --thinpool pve/data";
+      wanted = "lvcreate -n " + row.at("result").get<std::string>() + " -prw -ay -ky -K -Wn -V " +
+               std::to_string(spec.size.count) + "b --thinpool pve/data";
     } else if (method == "clone_image" && args.at(4).is_null()) {
       ++rows;
       const VolumeName base = volume_name(args.at(2).get<std::string>());
       CHECK(must(storage.clone(base, {.vmid = VmId{args.at(3)}})).str() == row.at("result"));
       wanted = "lvcreate -n " + row.at("result").get<std::string>() +
-               " -prw -ay -ky -K --addtag stowage.lineage --addtag stowage.parent=" + base.str() + " -s pve/" +
-               base.str();
+               " -prw -ay -ky -K --addtag stowage.parent=" + base.str() + " -s pve/" + base.str();
     } else if (method == "volume_resize") {
       ++rows;
       CHECK(must(storage.resize(volume_name(args.at(2).get<std::string>()), Bytes{args.at(3)})) == Bytes{args.at(3)});
@@ -309,39 +307,6 @@ TEST_CASE("a template is refused for any snapshot, also one with a dash") {
   }
 }
 
-TEST_CASE("a volume that the kernel sees is removed in one process, if LVM finds that nothing was taken of it") {
-  const std::string alone =
-      "--select lv_uuid=\"u\" && pool_lv=\"pool\" && lv_tags=\"stowage.lineage\" && lv_descendants=\"\"";
-  Bed bed{lvs_pool() + lvs_volume("vm-7-x")};
-  const detail::LvmTools<FakeRunner> tools{{"vg", "pool", {}}, bed.options, bed.runner};
-  const auto remove = [&](const detail::LvmThinDevice& seen) {
-    bed.runner.clear_log();
-    return detail::lvm_remove_seen(tools, volume, seen, {});
-  };
-  SECTION("it does") {
-    bed.answer("lvremove", CommandOutput{0, "  Logical volume \"vm-7-x\" successfully removed.\n", {}});
-    CHECK(must(remove({"u", false})));
-    CHECK(bed.runner.log().size() == 1);
-    CHECK(bed.changes() == Lines{"lvremove " + alone + " vg/vm-7-x"});
-  }
-  SECTION("it does not, and says nothing") {
-    CHECK_FALSE(must(remove({"u", false})));
-    CHECK_FALSE(must(remove({"u", true})));
-    CHECK(bed.changes() == Lines{"lvchange " + alone + " --addtag stowage.intent=remove vg/vm-7-x"});
-  }
-  SECTION("what has blocks is marked by the same process, and opened only then") {
-    bed.answer("lvchange", CommandOutput{0, "  Logical volume vg/vm-7-x changed.\n", {}});
-    CHECK_FALSE(remove({"u", true}));  // there is no such device
-    CHECK(bed.changes() == Lines{"lvchange " + alone + " --addtag stowage.intent=remove vg/vm-7-x"});
-  }
-  SECTION("it is open, or gone") {
-    bed.refuses("lvremove", "  Logical volume vg/vm-7-x in use.\n");
-    refused(remove({"u", false}), Errc::in_use);
-    bed.refuses("lvremove", "  Failed to find logical volume \"vg/vm-7-x\"\n");
-    refused(remove({"u", false}), Errc::not_found);
-  }
-}
-
 TEST_CASE("a volume loses its lineage before LVM forgets what its other snapshots were taken of") {
   const std::string lineage = lvs_volume("vm-7-x", {{"lv_tags", "stowage.lineage"}});
   const std::string one = lvs_volume("snap_vm-7-x_s1", {{"origin", "vm-7-x"}});
@@ -357,16 +322,59 @@ TEST_CASE("a volume loses its lineage before LVM forgets what its other snapshot
   CHECK(first(lvs_volume("vm-7-x") + one + other).starts_with("lvcreate -s -n roll_vm-7-x_s1 "));
 }
 
-TEST_CASE("removal with snapshots is marked first, and the volume goes last") {
-  Bed bed{lvs_pool() + lvs_volume("vm-7-x") + lvs_volume("snap_vm-7-x_s1") +
+TEST_CASE("a removal takes the name away first, and the volume is destroyed last") {
+  // inactive, so that no device is needed: whether it has blocks is not known, but nothing is passed down
+  const std::string pool = lvs_pool({{"discards", "nopassdown"}});
+  Bed bed{pool + lvs_volume("vm-7-x", {{"lv_attr", "Vwi---tz-k"}}) + lvs_volume("snap_vm-7-x_s1") +
           lvs_volume("snap_vm-7-x_s2", {{"lv_tags", "stowage.of=vm-7-x"}})};
   auto storage = bed.storage();
   const Error error = refusal_of(storage.remove(volume), Errc::in_use);
   CHECK(contains(error.message(), "s1, s2"));
   CHECK(bed.changes().empty());
   must(storage.remove(volume, {.snapshots = true, .trash = false}));
-  CHECK(bed.changes() == Lines{"lvchange --addtag stowage.intent=remove vg/vm-7-x",
-                               "lvremove vg/snap_vm-7-x_s1 vg/snap_vm-7-x_s2", "lvremove vg/vm-7-x"});
+  Lines changes = bed.changes();
+  REQUIRE(changes.size() == 3);
+  REQUIRE(changes[0].starts_with("lvrename vg vm-7-x remove-"));
+  CHECK(changes[0].ends_with("-vm-7-x"));
+  const std::string name = changes[0].substr(std::string{"lvrename vg vm-7-x "}.size());
+  CHECK(changes[1] == "lvremove vg/snap_vm-7-x_s1 vg/snap_vm-7-x_s2");
+  CHECK(changes[2] == "lvremove vg/" + name);
+
+  // an obstacle that is met after that, with nothing destroyed
+  bed.runner.clear_log();
+  bed.refuses("lvremove", "  Logical volume vg/snap_vm-7-x_s1 in use.\n");
+  refused(storage.remove(volume, {.snapshots = true, .trash = false}), Errc::in_use);
+  changes = bed.changes();
+  REQUIRE(changes.size() == 3);
+  CHECK(changes[2].starts_with("lvrename vg remove-"));
+  CHECK(changes[2].ends_with("-vm-7-x vm-7-x"));
+}
+
+TEST_CASE("the private name of a removal tells what it was, whatever its length") {
+  const auto read = [](const std::string& name, std::vector<std::string> tags = {}) {
+    detail::LvmVolume lv;
+    lv.name = name;
+    lv.tags = std::move(tags);
+    return detail::lvm_removal(lv);
+  };
+  const detail::LvmRemoval one{"0123456789abcdef", "89abcdef", 0x80, "vm-7-x-y"};
+  CHECK(one.name() == "remove-0123456789abcdef-89abcdef-80-vm-7-x-y");
+  const auto again = read(one.name());
+  REQUIRE(again);
+  CHECK(again->nonce == one.nonce);
+  CHECK(again->place == one.place);
+  CHECK(again->sectors == one.sectors);
+  CHECK(again->volume == one.volume);
+  const std::string longest = "vm-7-" + std::string(122, 'x');
+  const std::string name = detail::LvmRemoval{one.nonce, one.place, 0, longest}.name();
+  CHECK(name == "remove-0123456789abcdef-89abcdef-0");
+  CHECK_FALSE(read(name));
+  REQUIRE(read(name, {"stowage.was=" + longest}));
+  CHECK(read(name, {"stowage.was=" + longest})->volume == longest);
+  for (const char* other : {"remove-x", "remove-0123456789abcdef-89abcdef-8g-vm-7-x", "remove-0123-89abcdef-8-vm-7-x",
+                            "vm-7-x", "remove-"}) {
+    CHECK_FALSE(read(other));
+  }
 }
 
 TEST_CASE("renaming takes the snapshots along, with a trace for who finds it half done") {

@@ -275,7 +275,9 @@ TEST_CASE("a pool and LVM that count its transactions differently: both numbers 
   const auto refuses = [&](const auto& result) { CHECK(says(refusal_of(result, Errc::corrupt), both)); };
   CHECK(elapsed([&] { refuses(storage.create({.vmid = guest, .size = 4_MiB})); }) < 30s);
   CHECK(elapsed([&] { refuses(storage.snapshot(volume, s1)); }) < 30s);
+  CHECK(elapsed([&] { refuses(storage.remove(volume)); }) < 30s);
   CHECK(must(storage.list()).size() == 1);
+  CHECK_FALSE(must(storage.info(volume)).incomplete());
   REQUIRE(tell_device("lab1-pool-tpool", "set_transaction_id 77 " + expected) == 0);
   CHECK(must(storage.check()).empty());
   CHECK(must(storage.status()).health.empty());

@@ -214,7 +214,7 @@ TEST_CASE("every step of a removal can be the last before a crash") {
         if (begun || finished) CHECK(lab.names() == "pool ");
         if (begun) tell_story(storage);
       });
-  CHECK(steps == 3);  // mark, snapshots, volume
+  CHECK(steps == 3);  // its name, snapshots, volume
 }
 
 TEST_CASE("child fills an import", "[.child]") {

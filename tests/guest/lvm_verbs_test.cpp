@@ -182,7 +182,7 @@ TEST_CASE("what is new costs one process, where no tag has to be looked at") {
   const VolumeName base = must(storage.make_template(volume));
   CHECK(costs([&] { return storage.clone(base, {.vmid = guest, .name = volume}); }) == 1);
   CHECK(must(storage.info(volume)).parent == Parent{{}, {}, base.str(), {}});
-  CHECK(costs([&] { return storage.remove(volume); }) == 1);
+  CHECK(costs([&] { return storage.remove(volume); }) == 2);
 }
 
 TEST_CASE("a clone never comes to be in another pool") {

@@ -28,17 +28,17 @@ namespace stowage {
 
 /// The policy of type `lvmthin`. Needs root, the package lvm2, and a kernel with dm_thin_pool.
 ///
-/// One `lvs` tells all: a listing, a status and a search for a name cost one process. So does the removal of an active
-/// volume that has no blocks, and one more where it has some, as long as it is of our own making and never was rolled
-/// back; else LVM is asked first. A tool that changes something is never asked twice, never asks back, and has six
-/// times the deadline of a question (`OpenOptions::timeout`); one that was killed at it is `outcome_unknown`. LVM is
-/// kept from looking into the volumes, which are the disks of guests.
+/// One `lvs` tells all: a listing, a status and a search for a name cost one process. A tool that changes something is
+/// never asked twice, never asks back, and has six times the deadline of a question (`OpenOptions::timeout`); one that
+/// was killed at it is `outcome_unknown`. LVM is kept from looking into the volumes, which are the disks of guests.
 ///
 /// Sizes are whole extents (4 MiB, as a rule). New volumes are active at once, and have LVM's flag that lets `vgchange
 /// -ay` and the boot skip them: by hand, `lvchange -ay -K` activates them. An open volume may grow and be taken
 /// snapshots of. Clones share blocks with their origin and do not depend on it: it may go.
 /// Removing a volume discards its blocks, so that the disks below the pool are free of them too (`OpenOptions::
-/// discard_rate`); what only its snapshots hold goes back to the pool without that.
+/// discard_rate`); what only its snapshots hold goes back to the pool without that. Until that has begun, a volume that
+/// somebody opens meanwhile is kept, and the error is in_use. A removal is two processes where there are no blocks,
+/// else three, and one more where there are snapshots.
 ///
 /// Beside pvesm: names are its names, and a snapshot that it made is one here. Such a snapshot has no tag of ours, and
 /// goes by its name; where that fits two volumes, verbs that would touch it are refused with both names.
@@ -109,11 +109,15 @@ class BasicLvmThin {
     }
     return fail(view->volume(volume).error());
   }
-  /// Every name of the volume group, of other pools too: LVM has them once.
+  /// Every name of the volume group, of other pools too: LVM has them once. Also those of what is being removed, for
+  /// its snapshots still have them.
   [[nodiscard]] Result<std::vector<std::string>> names() const {
     return tools_.report(detail::LvmDetail::listing).map([](const detail::LvmReport& report) {
       std::vector<std::string> names;
-      for (const detail::LvmVolume& volume : report.volumes) names.push_back(volume.name);
+      for (const detail::LvmVolume& volume : report.volumes) {
+        names.push_back(volume.name);
+        if (auto removal = detail::lvm_removal(volume)) names.push_back(std::move(removal->volume));
+      }
       return names;
     });
   }

@@ -42,10 +42,9 @@ Result<LvmHeld> lvm_hold(const LvmTools<Runner>& tools, const VolumeName& volume
 
 /// LVM's limit. Errors: invalid_argument.
 inline Result<void> lvm_check_length(std::string_view name) {
-  constexpr std::size_t most = 127;
-  if (name.size() <= most) return {};
+  if (name.size() <= lvm_longest_name) return {};
   return fail(Errc::invalid_argument, "'" + std::string{name} + "' has " + std::to_string(name.size()) +
-                                          " characters, LVM allows " + std::to_string(most));
+                                          " characters, LVM allows " + std::to_string(lvm_longest_name));
 }
 
 /// How `lvcreate` makes a volume writable and active now (-K), with the flag that lets everybody else skip it: nobody
@@ -58,7 +57,6 @@ Result<void> lvm_new_volume(const LvmTools<Runner>& tools, const std::string& na
                             const std::vector<std::string>& kind, const std::string& doing) {
   std::vector<std::string> arguments = lvm_as_volume();
   arguments.insert(arguments.begin(), {"-n", name});
-  arguments.insert(arguments.end(), {"--addtag", std::string{lvm_lineage_tag}});
   arguments.insert(arguments.end(), kind.begin(), kind.end());
   return tools.change("lvcreate", std::move(arguments), doing).map_error([&](Error&& error) {
     return lvm_with_numbers(tools, std::move(error));

@@ -109,34 +109,4 @@ inline std::optional<LvmKernelWords> lvm_kernel_table(::dev_t device) {
   return lvm_ask_kernel({}, device, DM_STATUS_TABLE_FLAG);
 }
 
-/// An active thin volume, as the kernel sees it.
-struct LvmThinDevice {
-  std::string uuid;       ///< LVM's, of the volume: with dashes
-  bool discards = false;  ///< it can be written, has blocks, and its pool passes discards on to the disks below
-};
-
-/// The uuid of a volume in that of its device, which has the group's in front, and no dashes. Empty when it is none.
-inline std::string lvm_volume_uuid(std::string_view device_uuid) {
-  constexpr std::size_t one = 32;
-  if (!device_uuid.starts_with("LVM-") || device_uuid.size() != 4 + 2 * one) return {};
-  device_uuid.remove_prefix(4 + one);
-  std::string uuid;
-  for (std::size_t at = 0; at < one; ++at) {
-    if (at >= 6 && at <= 26 && at % 4 == 2) uuid += '-';
-    uuid += device_uuid[at];
-  }
-  return uuid;
-}
-
-/// There is something to discard: of "8192 16383", which the kernel says of a volume, and of its pool's "7 12/1024
-/// 0/16384 - rw discard_passdown ...".
-constexpr bool lvm_has_discards(std::string_view volume, std::string_view pool) noexcept {
-  const auto pool_has = [&](std::string_view word) { return pool.find(word) != pool.npos; };
-  return !volume.starts_with("0 ") && pool_has(" discard_passdown") && !pool_has(" ro ");
-}
-static_assert(lvm_has_discards("8 7", "7 1/2 0/1 - rw discard_passdown queue_if_no_space"));
-static_assert(!lvm_has_discards("0 -", "7 1/2 0/1 - rw discard_passdown queue_if_no_space"));
-static_assert(!lvm_has_discards("8 7", "7 1/2 0/1 - rw no_discard_passdown queue_if_no_space"));
-static_assert(!lvm_has_discards("8 7", "7 1/2 0/1 - ro discard_passdown queue_if_no_space"));
-
 }  // namespace stowage::detail

@@ -46,6 +46,7 @@ inline const LvmVolume* lvm_replaced(const LvmView& view, const LvmVolume& lv) {
 
 inline std::optional<LvmIntent> lvm_intent_in(const LvmView& view, const LvmVolume& lv) {
   if (!view.ours(lv)) return std::nullopt;
+  if (const auto removal = lvm_removal(lv)) return LvmIntent{"remove", removal->volume};
   const auto of = lv.tag(lvm_of_tag);
   if (of && (lvm_snapshot_name(lv.name, *of, lvm_aside_prefix) || lvm_snapshot_name(lv.name, *of, lvm_next_prefix))) {
     return LvmIntent{"rollback", *of};
@@ -123,7 +124,7 @@ inline VolumeInfo lvm_info(const LvmView& view, const LvmVolume& lv, const std::
   return info;
 }
 
-/// The volumes of our pool; also one that is missing just now, in the middle of a rollback.
+/// The volumes of our pool; also one that is missing just now, in the middle of a rollback or a removal.
 inline std::vector<VolumeInfo> lvm_infos(const LvmView& view) {
   const std::vector<LvmIntent> intents = lvm_intents(view);
   std::vector<VolumeInfo> infos;
@@ -132,6 +133,8 @@ inline std::vector<VolumeInfo> lvm_infos(const LvmView& view) {
     if (view.find(intent.volume) != nullptr || !LvmView::is_volume_name(intent.volume)) continue;
     if (const LvmAside aside = lvm_aside(view, intent.volume); aside.next != nullptr) {
       infos.push_back(lvm_info(view, *aside.next, intent.volume, intents));
+    } else if (const LvmVolume* removal = view.removal_of(intent.volume)) {
+      infos.push_back(lvm_info(view, *removal, intent.volume, intents));
     }
   }
   return infos;

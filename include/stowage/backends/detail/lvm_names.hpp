@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <stowage/backends/detail/lvm_private.hpp>
 #include <stowage/backends/detail/lvm_report.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/ids.hpp>
@@ -30,8 +31,8 @@ inline constexpr std::string_view lvm_parent_tag = "stowage.parent=";
 inline constexpr std::string_view lvm_id_tag = "stowage.id=";
 /// On that one too: the uuid of the volume that has to go. Void when it has gone.
 inline constexpr std::string_view lvm_replaces_tag = "stowage.replaces=";
-/// On a volume that we made: what LVM calls its descendants are all snapshots that there are of it. LVM would not know
-/// them all behind a merge, so it goes before that. (pvesm's rollback makes a new volume, without it.)
+/// On volumes that version 0.1 made, which trusts it: what LVM calls their descendants are all snapshots that there are
+/// of them. After a merge LVM does not know them all, so it is taken away before that.
 inline constexpr std::string_view lvm_lineage_tag = "stowage.lineage";
 /// On a volume: `import`, `remove`, `template`, `rename/<old>/<new>`, or `receive/<receipt>` (receipt_text.hpp). On a
 /// pool: `metadata-snapshot`.
@@ -92,15 +93,28 @@ class LvmView {
     const bool there = found != by_name_.end() && (*found)->name == name;
     return there && ours(**found) && !(*found)->hidden ? *found : nullptr;
   }
-  /// Errors: not_found.
+  /// Errors: not_found; wrong_state (it is being removed).
   [[nodiscard]] Result<const LvmVolume*> volume(const VolumeName& volume) const {
     const LvmVolume* found = find(volume.str());
     if (found != nullptr) return found;
+    if (removal_of(volume.str()) != nullptr) {
+      return fail(
+          Error{Errc::wrong_state, "its removal is unfinished"}.advise("remove it again, or recover finishes it"));
+    }
     const bool elsewhere = report_.find(volume.str()) != nullptr;
     return fail(Errc::not_found, elsewhere ? "'" + volume.str() + "' is not a volume of the thin pool '" + pool_ + "'"
                                            : "no volume '" + volume.str() + "' in the thin pool '" + pool_ + "'");
   }
   [[nodiscard]] bool ours(const LvmVolume& volume) const noexcept { return volume.is_thin() && volume.pool == pool_; }
+
+  /// What was the volume of this name and is being removed, or null.
+  [[nodiscard]] const LvmVolume* removal_of(std::string_view name) const {
+    for (const LvmVolume& lv : report_.volumes) {
+      if (!lv.name.starts_with(lvm_removal_prefix) || !ours(lv)) continue;
+      if (const auto removal = lvm_removal(lv); removal && removal->volume == name) return &lv;
+    }
+    return nullptr;
+  }
 
   /// Those of our pool whose names are volumes' names, sorted by them.
   [[nodiscard]] std::vector<const LvmVolume*> volumes() const {

@@ -145,6 +145,20 @@ Result<LvmFoundPool> lvm_look_at_pool(const LvmTools<Runner>& tools) {
   return LvmFoundPool{*std::move(found), std::move(thin)};
 }
 
+/// LVM and the pool agree on the number of its changes; else LVM refuses each change that the pool takes part in, and
+/// would do so after the first half of a verb. Costs no process where they agree. Errors: corrupt, with both numbers.
+template <CommandRunner Runner>
+Result<void> lvm_check_transaction(const LvmTools<Runner>& tools, const LvmView& view) {
+  const auto pool = view.pool();
+  const auto kernel = lvm_kernel_transaction(tools);
+  if (!pool || !kernel || !(*pool)->transaction || *kernel == *(*pool)->transaction) return {};
+  const auto again = lvm_look_at_pool(tools);  // somebody may just have changed the pool
+  if (!again) return fail(again.error());
+  std::string trouble = lvm_transaction_trouble(again->thin);
+  if (trouble.empty()) return {};
+  return fail(Error{Errc::corrupt, std::move(trouble)}.advise(std::string{lvm_transaction_advice}));
+}
+
 template <CommandRunner Runner>
 Result<ThinPool> lvm_own_pool(const LvmTools<Runner>& tools) {
   return lvm_look_at_pool(tools).map([](LvmFoundPool&& pool) { return std::move(pool.thin); });

@@ -22,6 +22,9 @@ Result<std::string> lvm_finish(const LvmTools<Runner>& tools, const LvmView& vie
   const auto said = [](std::string text) { return [text = std::move(text)] { return text; }; };
   if (verb == "rollback") return lvm_settle_rollback(tools, view, volume);
   const LvmVolume* lv = view.find(volume);
+  if (const LvmVolume* begun = view.removal_of(volume); verb == "remove" && begun != nullptr) {
+    return lvm_end_removal(tools, view, *begun, {});
+  }
   if (lv == nullptr) return std::string{};
   if (verb == "import" || verb == "remove") {
     const std::string text = verb == "import" ? "removed a half import" : "finished its removal";

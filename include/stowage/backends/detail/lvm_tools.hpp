@@ -118,30 +118,19 @@ class LvmTools {
   /// a group: who waits for his turn here, and not there, does not use up his deadline, nor starve those who ask.
   /// Errors: outcome_unknown, when it was killed at its deadline.
   Result<void> change(std::string_view tool, std::vector<std::string> arguments, std::string_view doing) const {
-    return told(tool, std::move(arguments), doing, options_.stop).map([](const std::string&) {});
+    return run_change(tool, std::move(arguments), doing, options_.stop);
   }
 
   /// The same for the end of a verb that is worth no half: it is done though somebody asks to stop.
   Result<void> finish(std::string_view tool, std::vector<std::string> arguments, std::string_view doing) const {
-    return told(tool, std::move(arguments), doing, {}).map([](const std::string&) {});
-  }
-
-  /// The same to a volume that `condition` is true of, which LVM itself looks at before it changes anything; see
-  /// lvmreport(7), SELECTION. Says whether it was: only then does LVM tell of a change, "Logical volume vg/x changed.".
-  Result<bool> change_if(const std::string& condition, std::string_view tool, std::vector<std::string> arguments,
-                         std::string_view doing) const {
-    arguments.insert(arguments.begin(), {"--select", condition});
-    return told(tool, std::move(arguments), doing, options_.stop).map([](const std::string& said) {
-      return said.find("ogical volume ") != said.npos;
-    });
+    return run_change(tool, std::move(arguments), doing, {});
   }
 
   [[nodiscard]] const Runner& runner() const noexcept { return runner_; }
 
  private:
-  /// What the tool said of it.
-  Result<std::string> told(std::string_view tool, std::vector<std::string> arguments, std::string_view doing,
-                           const std::stop_token& stop) const {
+  Result<void> run_change(std::string_view tool, std::vector<std::string> arguments, std::string_view doing,
+                          const std::stop_token& stop) const {
     if (stop.stop_requested()) return fail(Errc::cancelled, std::string{doing} + ": stopped before it began");
     Command command{.argv = lvm_change_argv(config_.vgname, tool, std::move(arguments)),
                     .timeout = options_.timeout * 6};
@@ -154,7 +143,7 @@ class LvmTools {
     }
     if (!output) return fail(lvm_missing_tool(std::move(output.error())).during(doing));
     if (output->exit_code != 0) return fail(lvm_error(doing, *output));
-    return std::move(output->out);
+    return {};
   }
 
   LvmThinConfig config_;

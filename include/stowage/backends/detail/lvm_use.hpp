@@ -147,17 +147,22 @@ tl::unexpected<Error> lvm_in_use(const LvmTools<Runner>& tools, const std::strin
   return fail(Errc::in_use, "'" + tools.spec(name) + "' is " + in_use_by(lvm_users(tools, {name})));
 }
 
-/// Nobody has the volume open that `view` tells of; one that is not there nobody has. udev looks into a device that was
-/// just written to, for some milliseconds: it is waited for, others are named. Errors: in_use.
+/// Nobody has the volume open, claimed or not, by what the kernel says now; one that is not there nobody has. udev
+/// looks into a device that was just written to, for some milliseconds: it is waited for, up to 3 s, others are named.
+/// Errors: in_use.
 template <CommandRunner Runner>
 Result<void> lvm_free(const LvmTools<Runner>& tools, const LvmView& view, const std::string& name) {
   constexpr std::chrono::milliseconds patience{3000};
   const LvmVolume* lv = view.report().find(name);
-  if (lv == nullptr || !lv->open()) return {};
-  const std::string path = tools.device(name);
-  const auto settled = [&] { return !lvm_is_open(path).value_or(false) || !lvm_users(tools, {name}).empty(); };
+  if (lv == nullptr) return {};
+  const auto open = [&] {
+    const auto mapped = lvm_mapped(lvm_mapper_name(tools.vg(), name));
+    return mapped ? mapped->openers > 0 : lv->open();
+  };
+  const auto settled = [&] { return !open() || !lvm_users(tools, {name}).empty(); };
+  if (!open()) return {};
   static_cast<void>(wait_until(settled, std::chrono::steady_clock::now() + patience, tools.options().stop));
-  if (!lvm_is_open(path).value_or(true)) return {};
+  if (!open()) return {};
   return lvm_in_use(tools, name);
 }
 
