@@ -11,6 +11,7 @@
 #include <stowage/backends/detail/rbd_verb_run.hpp>
 #include <stowage/core/bytes.hpp>
 #include <string>
+#include <vector>
 
 namespace stowage::detail {
 
@@ -79,6 +80,29 @@ inline Result<void> rbd_rename_image(const RbdPoolPtr& pool, const VolumeName& v
                  });
 }
 
+/// Snapshots that a flattened image would still need its parent for: those of an image without deep-flatten.
+/// Errors: in_use, with their names.
+inline Result<void> rbd_no_snapshot_of_parent(const RbdPool& pool, ::rbd_image_t image, const std::string& name) {
+  std::uint64_t features = 0;
+  if (::rbd_get_features(image, &features) >= 0 && (features & RBD_FEATURE_DEEP_FLATTEN) != 0) return {};
+  const auto snapshots = rbd_snapshots(image);
+  if (!snapshots) return fail(snapshots.error());
+  std::vector<std::string> holding;
+  for (const SnapshotInfo& snapshot : *snapshots) {
+    std::uint64_t overlap = 0;
+    const bool holds =
+        ::rbd_snap_set(image, snapshot.name.c_str()) >= 0 && ::rbd_get_overlap(image, &overlap) >= 0 && overlap > 0;
+    if (holds) holding.push_back(snapshot.name.str());
+  }
+  if (const int code = ::rbd_snap_set(image, nullptr); code < 0) {
+    return fail(rbd_error(code, "looking at the snapshots of '" + pool.spec(name) + "'"));
+  }
+  if (holding.empty()) return {};
+  return fail(Error{Errc::in_use, "its snapshots " + rbd_some_of(holding) +
+                                      " would need the parent still: the image lacks the feature deep-flatten"}
+                  .advise("remove them first"));
+}
+
 /// Copies what a clone shares. An image without parent is done already.
 inline Result<void> rbd_flatten_image(const RbdPoolPtr& pool, const VolumeName& volume, const Work& work) {
   return rbd_run(pool, "flattening", work, [pool, name = volume.str()](RbdProgress& progress) -> Result<void> {
@@ -86,6 +110,7 @@ inline Result<void> rbd_flatten_image(const RbdPoolPtr& pool, const VolumeName& 
     if (!image) return fail(std::move(image.error()));
     std::uint64_t overlap = 0;
     if (::rbd_get_overlap(image->get(), &overlap) >= 0 && overlap == 0) return {};
+    if (auto free = rbd_no_snapshot_of_parent(*pool, image->get(), name); !free) return free;
     const int code = ::rbd_flatten_with_progress(image->get(), &RbdProgress::report, &progress);
     return rbd_changed(code, "flattening '" + pool->spec(name) + "'");
   });

@@ -28,6 +28,7 @@ struct RbdTrouble {
     unnamed,       ///< made under a private name, which it has still
     no_header,     ///< half created or half removed by others
     no_id_object,  ///< the directory has it, and it cannot be opened by its name
+    orphan,        ///< its parent is missing: nothing that can be put in order here
   };
   Kind kind = Kind::verb;
   RbdEntry entry;
@@ -85,6 +86,7 @@ inline std::optional<RbdTrouble> rbd_trouble_of(const RbdSeen& seen, bool named)
   if (!named && !seen.entry.id.empty()) return trouble(Kind::no_id_object);
   if (seen.record.intent) return trouble(Kind::verb);
   if (!seen.record.text.empty()) return trouble(Kind::void_record);
+  if (seen.orphan) return trouble(Kind::orphan);
   return std::nullopt;
 }
 
@@ -129,6 +131,9 @@ inline Finding rbd_finding_of(const RbdTrouble& trouble) {
     case RbdTrouble::Kind::no_id_object:
       return {name, "the object rbd_id." + name + " is missing, so that the image cannot be opened",
               "recover writes it"};
+    case RbdTrouble::Kind::orphan:
+      return {name, "its parent is missing: what was not written to it itself is lost",
+              "bring the parent's pool or image back, or remove the volume"};
   }
   return {};
 }

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <stowage/backends/detail/rbd_chain.hpp>
 #include <stowage/backends/detail/rbd_error.hpp>
 #include <stowage/backends/detail/rbd_pool.hpp>
 #include <stowage/volume.hpp>
@@ -73,15 +74,6 @@ struct RbdWatcher {
     return self ? "this program" : address + " (client." + std::to_string(client) + ")";
   }
 };
-
-inline Error rbd_open_error(const RbdPool& pool, int code, const std::string& image, std::string_view snapshot) {
-  const std::string spec = pool.spec(image, snapshot);
-  if (code == -ENOENT) {
-    return Error{Errc::not_found, snapshot.empty() ? "there is no image '" + spec + "'" : "there is no '" + spec + "'",
-                 native_errno(code)};
-  }
-  return rbd_error(code, "opening image '" + spec + "'");
-}
 
 /// To look at it: leaves no watch, takes no lock.
 inline Result<RbdImage> rbd_look(const RbdPool& pool, const std::string& image, const std::string& snapshot = {}) {

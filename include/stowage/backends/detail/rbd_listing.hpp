@@ -49,6 +49,7 @@ inline Result<std::vector<RbdEntry>> rbd_directory(const RbdPool& pool) {
 struct RbdSeen {
   RbdEntry entry;
   bool header_missing = false;
+  bool orphan = false;    ///< its parent's header, or pool, is missing
   bool in_trash = false;  ///< as well: something is on its way there, or from there
   bool removing = false;  ///< likewise, and a removal has begun, and was killed or goes on
   VolumeInfo info;
@@ -146,7 +147,9 @@ inline void rbd_name_parents(const RbdPool& pool, std::vector<RbdSeen>& volumes)
   }
   const std::vector<RbdOmapAnswer> answers = rbd_read_omaps(queries);
   std::size_t at = 0;
+  std::set<RbdParentRef> missing;
   for (auto& [ref, names] : parents) {
+    if (answers[at + 1].code == -ENOENT) missing.insert(ref);
     names.pool = ref.pool == here ? pool.config.pool : pool.cluster->pool_name(ref.pool);
     names.name_space = ref.name_space;
     names.image = decode_rbd_text(answers[at][queries[at].keys.front()]);
@@ -156,7 +159,9 @@ inline void rbd_name_parents(const RbdPool& pool, std::vector<RbdSeen>& volumes)
     at += 2;
   }
   for (RbdSeen& seen : volumes) {
-    if (seen.parent) seen.info.parent = parents.at(*seen.parent);
+    if (!seen.parent) continue;
+    seen.info.parent = parents.at(*seen.parent);
+    seen.orphan = missing.contains(*seen.parent);
   }
 }
 

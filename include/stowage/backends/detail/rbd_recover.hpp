@@ -181,6 +181,7 @@ class RbdRecovery {
         case RbdTrouble::Kind::void_record:
         case RbdTrouble::Kind::rbd_rm:
         case RbdTrouble::Kind::no_id_object: repair(trouble); break;
+        case RbdTrouble::Kind::orphan: break;
       }
     }
   }

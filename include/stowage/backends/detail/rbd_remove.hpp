@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <stowage/backends/detail/rbd_chain.hpp>
 #include <stowage/backends/detail/rbd_change.hpp>
 #include <stowage/backends/detail/rbd_image.hpp>
 #include <stowage/backends/detail/rbd_listing.hpp>
@@ -68,9 +69,9 @@ inline Result<RbdImage> rbd_look_by_id(const RbdPool& pool, const std::string& i
 /// end of the chain.
 inline Result<void> rbd_drop_snapshots(const RbdPool& pool, const std::string& id, RbdProgress& progress) {
   ::rbd_image_t raw = nullptr;
-  if (const int code = ::rbd_open_by_id(pool.io.get(), id.c_str(), &raw, nullptr); code < 0) {
-    return fail(rbd_error(code, "opening the image with the id " + id));
-  }
+  const int code = ::rbd_open_by_id(pool.io.get(), id.c_str(), &raw, nullptr);
+  if (code == -ENOENT) return {};  // its header is removed already, or its parent is missing: then it has none
+  if (code < 0) return fail(rbd_error(code, "opening the image with the id " + id));
   const RbdImage image{pool, raw};
   const auto snapshots = rbd_all_snapshots(image.get());
   if (!snapshots) return fail(snapshots.error());
@@ -119,7 +120,7 @@ inline Result<bool> rbd_take_name(const RbdPool& pool, const RbdEntry& entry) {
     return rbd_undone(rbd_changed(back, "giving '" + pool.spec(entry.name) + "' its name back"), std::move(error));
   };
   const auto image = rbd_look_by_id(pool, entry.id);
-  if (!image) return true;  // one that cannot be opened nobody has open
+  if (!image) return false;  // its parent is missing
   if (auto alone = rbd_nobody_else(pool, image->get(), entry.name, 0); !alone) {
     return fail(restored(std::move(alone.error())));
   }
@@ -246,12 +247,36 @@ inline Result<void> rbd_move_to_trash(const RbdPool& pool, RbdImage image, const
   return rbd_changed(::rbd_trash_move(pool.io.get(), name.c_str(), 0), "moving '" + pool.spec(name) + "' to the trash");
 }
 
+/// An image whose parent is missing cannot be opened. That it has no snapshots its header says; that nobody has it
+/// open, librbd, before it destroys anything. Errors: in_use; `why`, when it has snapshots.
+inline Result<void> rbd_remove_orphan(const RbdPool& pool, const std::string& name, Error why, RbdProgress& progress) {
+  const auto id = rbd_id_of(pool, name);
+  if (!id) return fail(id.error());
+  const auto entered = rbd_enter(pool, rbd_record_place(pool, name, *id), Verb::remove);
+  if (!entered) return fail(entered.error());
+  const RbdOmapAnswer snapshots = RbdOmapRead{{pool.io.get(), entered->place.header, {}, "snapshot_"}}.wait();
+  if (snapshots.code < 0 || !snapshots.values.empty()) return fail(std::move(why));
+  if (auto begun = progress.begin(); !begun) return begun;
+  auto run = rbd_run_of_removal(pool, *entered, name);
+  if (!run) return fail(std::move(run.error()));
+  if (auto taken = rbd_take_name(pool, {name, *id}); !taken) {
+    return fail(rbd_undone((*run)->undo(), std::move(taken.error())));
+  }
+  auto gone = rbd_destroy(pool, *id, name, false, **run, progress);
+  if (gone || gone.error().code() != Errc::in_use) return gone;
+  auto back = rbd_changed(::rbd_trash_restore(pool.io.get(), id->c_str(), name.c_str()), "giving it its name back");
+  return fail(rbd_undone(back.and_then([&] { return (*run)->undo(); }), std::move(gone.error())));
+}
+
 inline Result<void> rbd_remove_image(const RbdPoolPtr& pool, const VolumeName& volume, const RemoveOptions& options,
                                      const Work& work) {
   return rbd_run(pool, "removing", work, [pool, name = volume.str(), options](RbdProgress& progress) -> Result<void> {
     progress.look();
     auto image = rbd_look(*pool, name);
     if (!image) {
+      if (auto broken = rbd_broken_chain(*pool, name); broken && !options.trash) {
+        return rbd_remove_orphan(*pool, name, *std::move(broken), progress);
+      }
       if (image.error().code() != Errc::not_found) return fail(std::move(image.error()));
       if (auto begun = progress.begin(); !begun) return begun;
       const auto restored = rbd_clear_broken(*pool, name, progress);

@@ -96,7 +96,7 @@ inline Result<void> rbd_free_of_clones(const RbdPool& pool, ::rbd_image_t image,
   if (clones->empty()) return {};
   return fail(Error{Errc::in_use, "'" + pool.spec(name, snapshot) + "' has the clones " + rbd_some_of(*clones),
                     native_errno(EBUSY)}
-                  .advise("flatten or remove them first"));
+                  .advise("flatten or remove them first; a flattened one may need it for its snapshots"));
 }
 
 /// One snapshot that has no clones, protected or not.
