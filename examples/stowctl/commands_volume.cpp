@@ -90,6 +90,7 @@ Result<Answer> show_list(Context& context, const ListArguments& arguments) {
       table.add({volid, std::string{name(info.format)}, info.content ? std::string{name(*info.content)} : "-",
                  std::to_string(info.size.count), info.vmid ? to_string(*info.vmid) : ""});
       if (info.incomplete()) context.warn(volid + ": incomplete, unfinished " + info.intent);
+      if (!info.pending.empty()) context.warn(volid + ": a " + info.pending + " waits for its next activation");
     }
   }
   answer.text = table.str();

@@ -80,6 +80,7 @@ inline Json to_json(const stowage::AnyStorage& storage, const stowage::VolumeInf
   if (info.ctime) json["ctime"] = *seconds(info.ctime);
   json["state"] = state_of(storage, info);
   if (info.incomplete()) json["intent"] = info.intent;
+  if (!info.pending.empty()) json["pending"] = info.pending;
   return json;
 }
 

@@ -222,8 +222,9 @@ concept WriteBackend = Backend<B> && supports<B, Capability::write>;
 template <class B>
 concept ImportBackend = Backend<B> && supports<B, Capability::import>;
 
-/// A policy that rolls back also a volume that is open: it gets the content when it is activated next. Until then it is
-/// `incomplete`. `rollback_at_next_activation(v, s, work)`: `Result<void>`; not_found, in_use (this one cannot wait).
+/// A policy that rolls back also a volume that is open: it gets the content when it is activated next. Until then that
+/// is `pending`, and the volume is not `incomplete`. `rollback_at_next_activation(v, s, work)`: `Result<void>`;
+/// not_found, in_use (this one cannot wait).
 template <class B>
 concept DeferredRollbackBackend =
     SnapshotBackend<B> && requires(B& b, const VolumeName& v, const SnapshotName& s, const Work& work) {
@@ -237,10 +238,11 @@ concept DeferredRollbackBackend =
 /// |---|---|---|---|
 /// | `snapshot_identity(v, s)` | `Result<string>` | not_found | of its content: as `end_receipt` gave it, else its own |
 /// | `receipt(v)` | `Result<optional<Receipt>>` | not_found | what `set_receipt` wrote last |
+/// | `resume_receipt(v)` | `Result<void>` | not_found, in_use (it goes on) | optional, see `set_receipt`: a receipt of a run that gave up or died becomes the caller's, so that `v` may be opened; nothing where there is none |
 /// | `set_receipt(v, device, receipt)` | `Result<void>` | | durable; the volume is `incomplete` from now on |
 /// | `end_receipt(v, device, s, identity)` | `Result<void>` | no_space | takes the snapshot, if it is not there; all is whole |
 ///
-/// `device` is the volume, open for writing; a receipt of nobody becomes the caller's. An identity has at most 128
+/// `device` is the volume, open for writing. An identity has at most 128
 /// characters of `[A-Za-z0-9_.+-]`. A snapshot's own is no other snapshot's anywhere, and stays the same as long as its
 /// content does, also behind a rollback. `recover` takes a volume with a receipt back to the base; one without a base
 /// it removes. A rollback ends a receipt.

@@ -205,7 +205,7 @@ class Storage : public ImportVerbs<B, Storage<B>>, public RecoverVerbs<B, Storag
               [&](const VolumeName& v) { return backend_.rollback(v, snapshot, work); });
   }
   this_storage_type_has_no_snapshots rollback(const VolumeName&, const SnapshotName&, const Work& = {}) = delete;
-  /// And when it is open, as the options say. Until its next activation it is `incomplete`.
+  /// And when it is open, as the options say. Until its next activation that is `pending`.
   /// Errors: also not_supported (`at_next_activation`, and the type cannot wait), in_use (this volume cannot).
   Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const RollbackOptions& options,
                         const Work& work = {})

@@ -38,6 +38,7 @@ struct VolumeInfo {
   std::optional<std::chrono::sys_seconds> ctime{};
   std::string identity{};  ///< never changes while the volume lives: image id, LV uuid, WWID of a LUN
   std::string intent{};    ///< the unfinished verb that holds it ("rollback"), for `recover`; else empty
+  std::string pending{};   ///< what waits for its next activation ("rollback"); it is not unfinished; else empty
 
   [[nodiscard]] bool incomplete() const noexcept { return !intent.empty(); }
 };

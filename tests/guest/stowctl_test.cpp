@@ -50,6 +50,7 @@ void live(const Stowctl& stowctl) {
     stowctl.refused(7, {"rollback", volid, "before"});
     stowctl.ask({"--yes", "rollback", volid, "before", "--at-next-activation"});
   }
+  CHECK(stowctl.ask({"info", volid})["pending"] == "rollback");
   CHECK(first(volid) == 'b');
   stowctl.ask({"deactivate", volid});
   CHECK(first(volid) == 'a');

@@ -229,6 +229,7 @@ TEST_CASE("increment: only the very base will do") {
   SECTION("in the middle of something else") {
     must(pair.to.memory.interrupt(disk, "rollback"));
     refused(pair.to.receive(stream), Errc::wrong_state);
+    must(pair.to.storage.recover());
     CHECK((pair.to.content(1_MiB) == pair.first));
   }
 }

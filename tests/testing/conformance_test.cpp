@@ -26,6 +26,10 @@ struct MemoryFixture {
     memory.add_foreign("csi-vol-1", 1_GiB);
     return "csi-vol-1";
   }
+  void leave_unfinished(const VolumeName& volume, const Intent& intent) {
+    testing::must(memory.interrupt(volume, intent));
+  }
+  [[nodiscard]] std::string record_of(const VolumeName& volume) const { return testing::must(memory.record(volume)); }
 
   MemoryBackend memory;
   Storage<Backend> storage_{id, memory};

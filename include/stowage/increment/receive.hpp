@@ -110,21 +110,7 @@ class Receiver {
     if (!options_.rollback) return resume(receipt);
     if (auto free = without_target(); !free) return free;
     if (auto whole = from_its_begin(); !whole) return whole;
-    if (receipt) {
-      if (auto undone = undo_stream(); !undone || receipt->base == header_->base->name) return undone;
-    }
     return storage_.rollback(volume_, header_->base->name, {options_.work.stop, {}});
-  }
-
-  /// Takes back what an earlier stream has brought in part, whatever was written to the volume since.
-  Result<void> undo_stream() {
-    const auto undone = storage_.recover(volume_, {.then = RecoverOptions::Then::finish}, {options_.work.stop, {}});
-    if (!undone) return fail(undone.error());
-    if (!undone->busy.empty()) {
-      return fail(Errc::in_use, "another stream is being received, by " + undone->busy.front().holder);
-    }
-    if (!undone->left.empty()) return fail(undone->left.front().code, undone->left.front().reason);
-    return {};
   }
 
   /// Goes on with the same stream, or begins on a volume that is whole.
@@ -145,6 +131,7 @@ class Receiver {
                         .advise("receive that to its end, or recover undoes it"));
       }
       before_ = receipt->done;
+      has_receipt_ = true;
     }
     if (auto whole = from_its_begin(); !whole) return whole;
     if constexpr (requires { backend_.resume_receipt(volume_); }) {
@@ -182,6 +169,9 @@ class Receiver {
 
   /// The volume, as large as it will be, and marked.
   Result<Device> open() {
+    if (has_receipt_) {
+      if (auto taken = take_over(); !taken) return fail(std::move(taken.error()));
+    }
     auto device = storage_.open_volume(volume_, Access::read_write);
     if (!device) return device;
     if (unchanged_needed_) {
@@ -198,6 +188,15 @@ class Receiver {
     if (auto closed = device->close(); !closed) return fail(std::move(closed.error()));
     if (auto grown = storage_.resize(volume_, header_->size); !grown) return fail(std::move(grown.error()));
     return storage_.open_volume(volume_, Access::read_write);
+  }
+
+  /// What another run, which gave up or died, has received. Errors: in_use (it goes on).
+  Result<void> take_over() {
+    if constexpr (requires { backend_.resume_receipt(volume_); }) {
+      if (auto resumed = backend_.resume_receipt(volume_); !resumed) return resumed;
+    }
+    marked_ = true;
+    return {};
   }
 
   Result<void> mark(Device& device, Bytes done) {
@@ -280,6 +279,7 @@ class Receiver {
   const ReceiveOptions& options_;
   std::optional<StreamHeader> header_{};
   Bytes before_{};  // what the receipt says
+  bool has_receipt_ = false;
   bool made_ = false;
   bool marked_ = false;
   bool unchanged_needed_ = false;

@@ -16,6 +16,7 @@
 #include <stowage/testing/laws/provision.hpp>
 #include <stowage/testing/laws/snapshots.hpp>
 #include <stowage/testing/laws/storage.hpp>
+#include <stowage/testing/laws/unfinished.hpp>
 #include <utility>
 
 namespace stowage::testing {
@@ -219,6 +220,20 @@ std::vector<Law<F>> laws_of_increments() {
   return all;
 }
 
+template <class F>
+std::vector<Law<F>> laws_of_the_unfinished() {
+  using namespace laws;
+  return {
+      {"an unfinished volume refuses verbs by the table, and stays as it is",
+       an_unfinished_volume_refuses_verbs_by_the_table_and_stays_as_it_is<F>},
+      {"a record of another volume is none", a_record_of_another_volume_is_none<F>},
+      {"an unfinished volume of nobody can be removed", an_unfinished_volume_of_nobody_can_be_removed<F>},
+      {"a rollback may follow what left the content half changed",
+       a_rollback_may_follow_what_left_the_content_half_changed<F>},
+      {"recover reports what lives, and settles what is dead", recover_reports_what_lives_and_settles_what_is_dead<F>},
+  };
+}
+
 /// One law after the other. One that is broken does not hide those behind it.
 template <class F>
 void check_laws(F& fixture, const std::vector<Law<F>>& laws) {
@@ -255,6 +270,12 @@ void check_conformance(F& fixture) {
   if constexpr (supports<B, Capability::flatten>) detail::check_laws(fixture, detail::laws_of_flatten<F>());
   if constexpr (supports<B, Capability::import>) detail::check_laws(fixture, detail::laws_of_imports<F>());
   if constexpr (IncrementBackend<B>) detail::check_laws(fixture, detail::laws_of_increments<F>());
+  if constexpr (supports<B, Capability::snapshot> && requires(const VolumeName& v, const Intent& intent) {
+                  fixture.leave_unfinished(v, intent);
+                  fixture.record_of(v);
+                }) {
+    detail::check_laws(fixture, detail::laws_of_the_unfinished<F>());
+  }
 }
 
 }  // namespace stowage::testing

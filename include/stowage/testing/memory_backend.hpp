@@ -8,7 +8,11 @@
 #include <optional>
 #include <stowage/backend.hpp>
 #include <stowage/names.hpp>
+#include <stowage/testing/detail/memory_core.hpp>
+#include <stowage/testing/detail/memory_intents.hpp>
+#include <stowage/testing/detail/memory_recovery.hpp>
 #include <stowage/testing/detail/memory_state.hpp>
+#include <stowage/testing/memory_device.hpp>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -23,7 +27,7 @@ namespace stowage::testing {
 ///     memory.fail_next(Errc::timed_out);
 ///
 /// Threads: all of it may be called from several threads; a device belongs to one at a time.
-class MemoryBackend {
+class MemoryBackend : public detail::MemoryCore {
  public:
   static constexpr Features features{StorageType::other, "memory", {Content::images, Content::rootdir},
                                      {Format::raw},      false,    rbd_row.can};
@@ -38,7 +42,7 @@ class MemoryBackend {
   };
 
   MemoryBackend() : MemoryBackend{Config{}} {}
-  explicit MemoryBackend(Config config) : config_{std::move(config)}, state_{std::make_shared<detail::MemoryState>()} {
+  explicit MemoryBackend(Config config) : config_{std::move(config)} {
     state_->capacity = config_.capacity;
     state_->block_size = config_.block_size;
     state_->unzeroed_block = config_.unzeroed_block;
@@ -46,28 +50,6 @@ class MemoryBackend {
   /// A new, empty storage.
   [[nodiscard]] static Result<MemoryBackend> open(const StorageId&, const Config& config, const OpenOptions&) {
     return MemoryBackend{config};
-  }
-
-  /// Lets a call fail with `code` before it does anything: the next one of any verb or open volume, or the one that
-  /// comes `after` so many others. (The facade may make several calls for one verb.)
-  void fail_next(Errc code, unsigned after = 0) {
-    const std::lock_guard lock{state_->mutex};
-    state_->planned_failure = code;
-    state_->calls_before_failure = after;
-  }
-  /// Lets every call fail with `unavailable`, as when the network is gone.
-  void set_offline(bool offline) {
-    const std::lock_guard lock{state_->mutex};
-    state_->offline = offline;
-  }
-  /// Leaves `volume` as somebody would who died in the middle of `verb` ("rollback"). Errors: not_found.
-  Result<void> interrupt(const VolumeName& volume, std::string verb) {
-    return on(volume, [&](Volume& v) { return set_intent(v, std::move(verb)); });
-  }
-  /// Puts something there that is not ours, under any name.
-  void add_foreign(const std::string& name, Bytes size) {
-    const std::lock_guard lock{state_->mutex};
-    state_->volumes.insert_or_assign(name, fresh(size, Content::images));
   }
 
   [[nodiscard]] const Config& config() const noexcept { return config_; }
@@ -78,7 +60,7 @@ class MemoryBackend {
     return locked([] { return Result<void>{}; });
   }
   Result<void> activate(const VolumeName& volume, const UseOptions& = {}) {
-    return on(volume, [](Volume& v) { return finish_waiting(v); });
+    return enter(volume, Verb::activate, [&](Volume& v) { return detail::finish_waiting(*state_, v); });
   }
   Result<void> deactivate(const VolumeName& volume) {
     return on(volume, [](Volume& v) { return unused(v); });
@@ -141,7 +123,7 @@ class MemoryBackend {
     return locked([&] { return add(volume, fresh(round_up(spec.size, config_.granule), spec.content)); });
   }
   Result<void> remove(const VolumeName& volume, const RemoveOptions& options, const Work& work) {
-    return on(volume, [&](Volume& v) -> Result<void> {
+    return enter(volume, Verb::remove, [&](Volume& v) -> Result<void> {
       if (options.trash) return fail(Errc::not_supported, "the memory storage has no trash");
       std::string snapshots;
       for (const detail::MemorySnapshot& s : v.snapshots) snapshots += " " + s.info.name.str();
@@ -154,7 +136,7 @@ class MemoryBackend {
     });
   }
   Result<Bytes> resize(const VolumeName& volume, Bytes size) {
-    return on(volume, [&](Volume& v) -> Result<Bytes> {
+    return enter(volume, Verb::resize, [&](Volume& v) -> Result<Bytes> {
       size = round_up(size, config_.granule);
       if (size < v.size) {
         return fail(Errc::invalid_argument, "it has " + to_string(v.size) + " and cannot shrink to " + to_string(size));
@@ -163,11 +145,11 @@ class MemoryBackend {
     });
   }
   Result<void> rename(const VolumeName& volume, const VolumeName& to) {
-    return on(volume, [&](Volume& v) { return unused(v).and_then([&] { return move(volume, to); }); });
+    return enter(volume, Verb::rename, [&](Volume& v) { return unused(v).and_then([&] { return move(volume, to); }); });
   }
 
   Result<void> snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
-    return on(volume, [&](Volume& v) -> Result<void> {
+    return enter(volume, Verb::snapshot, [&](Volume& v) -> Result<void> {
       if (v.find(snapshot)) return fail(Errc::already_exists, "snapshot '" + snapshot.str() + "' exists");
       take(v, snapshot);
       return {};
@@ -181,51 +163,63 @@ class MemoryBackend {
     });
   }
   Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
-    return on(volume, snapshot, [&](Volume& v, detail::MemorySnapshot& s) {
+    return enter(volume, snapshot, Verb::rollback, [&](Volume& v, detail::MemorySnapshot& s) {
       return unused(v).and_then([&] { return copied(work, v); }).map([&] {
         v.go_back_to(s);
-        if (v.intent == "rollback" || v.intent == "receive") static_cast<void>(set_intent(v, {}));
+        if (detail::intent_of(*state_, v)) detail::settle(v);
       });
     });
   }
   Result<void> rollback_at_next_activation(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
-    return on(volume, snapshot, [&](Volume& v, detail::MemorySnapshot&) {
-      return copied(work, v).and_then([&] {
-        v.waits_for = snapshot;
-        static_cast<void>(set_intent(v, "rollback"));
-        return finish_waiting(v);
-      });
+    return enter(volume, snapshot, Verb::rollback, [&](Volume& v, detail::MemorySnapshot&) {
+      return copied(work, v)
+          .and_then(
+              [&] { return detail::write_record(*state_, v, "rollback", IntentPhase::waiting, {snapshot.str()}); })
+          .and_then([&] { return detail::finish_waiting(*state_, v); });
     });
   }
   Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
-    return on(volume, snapshot, [&](Volume& v, detail::MemorySnapshot& s) {
-      if (v.waits_for == snapshot) return Result<void>{fail(Errc::in_use, "a rollback to it waits")};
+    return enter(volume, snapshot, Verb::remove_snapshot, [&](Volume& v, detail::MemorySnapshot& s) -> Result<void> {
+      const auto intent = detail::intent_of(*state_, v);
+      if (intent && intent->argument(0) == snapshot.str()) return fail(Errc::in_use, "a rollback to it waits");
       return without_clones(v, snapshot.str()).map([&] {
         v.snapshots.erase(v.snapshots.begin() + (&s - v.snapshots.data()));
       });
     });
   }
   Result<void> clone(const VolumeName& base, const VolumeName& to, const CloneSpec& spec) {
-    return on(base, [&](Volume& v) { return add_clone(v, v.size, v.blocks, {}, to, spec); });
+    return enter(base, Verb::clone, [&](Volume& v) { return add_clone(v, v.size, v.blocks, {}, to, spec); });
   }
   Result<void> clone(const VolumeName& volume, const SnapshotName& snapshot, const VolumeName& to,
                      const CloneSpec& spec) {
-    return on(volume, snapshot, [&](Volume& v, detail::MemorySnapshot& s) {
+    return enter(volume, snapshot, Verb::clone, [&](Volume& v, detail::MemorySnapshot& s) {
       return add_clone(v, s.info.size, s.blocks, snapshot.str(), to, spec);
     });
   }
   Result<void> make_template(const VolumeName& volume, const VolumeName& to) {
-    return on(volume, [&](Volume& v) {
-      if (!v.snapshots.empty()) return Result<void>{fail(Errc::wrong_state, "a template cannot have snapshots")};
-      return unused(v).and_then([&] { return move(volume, to); }).map([&] { v.is_base = true; });
-    });
+    return enter(volume, Verb::make_template,
+                 [&](Volume& v) {
+                   if (!v.snapshots.empty())
+                     return Result<void>{fail(Errc::wrong_state, "a template cannot have snapshots")};
+                   return unused(v).and_then([&] { return move(volume, to); }).map([&] {
+                     v.is_base = true;
+                     if (detail::intent_of(*state_, v)) detail::settle(v);
+                   });
+                 },
+                 {to.str()});
   }
   Result<void> flatten(const VolumeName& volume, const Work& work) {
-    return on(volume, [&](Volume& v) { return copied(work, v).map([&] { v.origin.reset(); }); });
+    return enter(volume, Verb::flatten, [&](Volume& v) {
+      return copied(work, v).map([&] {
+        v.origin.reset();
+        if (detail::intent_of(*state_, v)) detail::settle(v);
+      });
+    });
   }
 
   [[nodiscard]] Result<Device> open_volume(const VolumeName& volume, Access access) {
-    return on(volume, [&](Volume& v) -> Result<Device> {
+    const Verb verb = access == Access::read_write ? Verb::open_to_write : Verb::open_to_read;
+    return enter(volume, verb, [&](Volume& v) -> Result<Device> {
       if (access == Access::read_write) {
         if (auto good = unused(v); !good) return fail(std::move(good.error()));
         v.has_writer = true;
@@ -241,20 +235,18 @@ class MemoryBackend {
 
   Result<void> begin_import(const VolumeName& volume, const CreateSpec& spec) {
     return locked([&] {
+      drop_dead_import(volume);
       const std::shared_ptr<Volume> made = fresh(round_up(spec.size, config_.granule), spec.content);
-      made->intent = "import";
-      made->has_owner = true;
-      return add(volume, made);
+      return detail::write_record(*state_, *made, "import", IntentPhase::prepare, {}).and_then([&] {
+        return add(volume, made);
+      });
     });
   }
   Result<void> end_import(const VolumeName& volume) {
-    return on(volume, [&](Volume& v) { return set_intent(v, {}); });
+    return on(volume, [&](Volume& v) { return detail::end(*state_, v, Verb::import); });
   }
   Result<void> release(const VolumeName& volume) {
-    return on(volume, [](Volume& v) -> Result<void> {
-      v.has_owner = false;
-      return {};
-    });
+    return on(volume, [&](Volume& v) { return detail::release(*state_, v); });
   }
 
   [[nodiscard]] Result<std::string> snapshot_identity(const VolumeName& volume, const SnapshotName& snapshot) const {
@@ -264,102 +256,39 @@ class MemoryBackend {
     });
   }
   [[nodiscard]] Result<std::optional<Receipt>> receipt(const VolumeName& volume) const {
-    return on(volume, [](Volume& v) -> Result<std::optional<Receipt>> { return v.receipt; });
+    return on(volume, [&](Volume& v) -> Result<std::optional<Receipt>> {
+      return detail::receipt_in(detail::intent_of(*state_, v));
+    });
+  }
+  Result<void> resume_receipt(const VolumeName& volume) {
+    return on(volume, [&](Volume& v) -> Result<void> {
+      const auto receipt = detail::receipt_in(detail::intent_of(*state_, v));
+      if (!receipt) return {};
+      return detail::put_receipt(*state_, v, *receipt);
+    });
   }
   Result<void> set_receipt(const VolumeName& volume, Device&, const Receipt& receipt) {
-    return on(volume, [&](Volume& v) {
-      v.receipt = receipt;
-      v.has_owner = true;
-      return set_intent(v, "receive");
-    });
+    return on(volume, [&](Volume& v) { return detail::put_receipt(*state_, v, receipt); });
   }
   Result<void> end_receipt(const VolumeName& volume, Device&, const SnapshotName& snapshot,
                            const std::string& identity) {
     return on(volume, [&](Volume& v) {
-      if (v.find(snapshot) == nullptr) take(v, snapshot);
-      v.find(snapshot)->identity = identity;
-      return set_intent(v, {});
+      return detail::end(*state_, v, Verb::receive).map([&] {
+        if (v.find(snapshot) == nullptr) take(v, snapshot);
+        v.find(snapshot)->identity = identity;
+      });
     });
   }
 
   [[nodiscard]] Result<std::vector<Finding>> check() const {
-    return locked([&]() -> Result<std::vector<Finding>> {
-      std::vector<Finding> found;
-      for (const auto& [name, volume] : state_->volumes) {
-        if (!volume->intent.empty()) found.push_back({name, "unfinished " + volume->intent, "recover settles it"});
-      }
-      return found;
-    });
+    return locked([&]() -> Result<std::vector<Finding>> { return detail::check(*state_); });
   }
-  /// Removes what was being imported or removed, unless somebody is writing to it; what was receiving a stream goes
-  /// back to its base. Other intents are just cleared.
+  /// Removes what was being imported or removed; what was receiving a stream goes back to its base. See `Backend`.
   Result<Recovery> recover(const std::optional<VolumeName>& only, const RecoverOptions& options, const Work& work) {
-    return locked([&] { return detail::recover(*state_, only, options, work); });
+    return locked([&] { return detail::MemoryRecovery{*state_, options, work}.run(only); });
   }
 
  private:
-  using Volume = detail::MemoryVolume;
-
-  void take(Volume& volume, const SnapshotName& snapshot) {
-    SnapshotInfo info{.name = snapshot, .size = volume.size, .ctime = detail::now(), .id = ++state_->last_id};
-    volume.snapshots.push_back({std::move(info), volume.blocks});
-  }
-  template <class Verb>
-  auto locked(Verb verb) const -> std::invoke_result_t<Verb> {
-    const std::lock_guard lock{state_->mutex};
-    return state_->planned().and_then(std::move(verb));
-  }
-  template <class Verb>
-  auto on(const VolumeName& volume, Verb verb) const -> std::invoke_result_t<Verb, Volume&> {
-    return locked([&]() -> std::invoke_result_t<Verb, Volume&> {
-      const auto found = state_->volumes.find(volume.str());
-      if (found == state_->volumes.end()) return fail(Errc::not_found, "no volume '" + volume.str() + "'");
-      return verb(*std::shared_ptr{found->second});  // a copy: the verb may remove it
-    });
-  }
-  template <class Verb>
-  auto on(const VolumeName& volume, const SnapshotName& snapshot, Verb verb) const
-      -> std::invoke_result_t<Verb, Volume&, detail::MemorySnapshot&> {
-    return on(volume, [&](Volume& v) -> std::invoke_result_t<Verb, Volume&, detail::MemorySnapshot&> {
-      detail::MemorySnapshot* found = v.find(snapshot);
-      if (found == nullptr) return fail(Errc::not_found, "no snapshot '" + snapshot.str() + "'");
-      return verb(v, *found);
-    });
-  }
-
-  std::shared_ptr<Volume> fresh(Bytes size, Content content) {
-    return std::make_shared<Volume>(Volume{.id = ++state_->last_id,
-                                           .size = size,
-                                           .content = content,
-                                           .blocks = detail::SparseBlocks{state_->chunks},
-                                           .ctime = detail::now()});
-  }
-  Result<void> add(const VolumeName& name, const std::shared_ptr<Volume>& volume) {
-    if (state_->volumes.try_emplace(name.str(), volume).second) return {};
-    return fail(Errc::already_exists, "volume '" + name.str() + "' exists");
-  }
-  Result<void> add_clone(const Volume& of, Bytes size, const detail::SparseBlocks& blocks, std::string snapshot,
-                         const VolumeName& to, const CloneSpec& spec) {
-    const std::shared_ptr<Volume> volume = fresh(size, spec.content);
-    volume->blocks = blocks;
-    volume->origin = detail::MemoryOrigin{of.id, std::move(snapshot)};
-    return add(to, volume);
-  }
-  Result<void> move(const VolumeName& from, const VolumeName& to) {
-    return add(to, state_->volumes.at(from.str())).map([&] { state_->volumes.erase(from.str()); });
-  }
-
-  /// No clones depend on the volume, or on that one snapshot of it.
-  Result<void> without_clones(const Volume& volume, const std::optional<std::string>& snapshot) const {
-    std::string clones;
-    for (const auto& [name, other] : state_->volumes) {
-      if (!other->origin || other->origin->volume != volume.id) continue;
-      if (!snapshot || other->origin->snapshot == *snapshot) clones += " " + name;
-    }
-    if (clones.empty()) return {};
-    return fail(Errc::in_use, "it has clones:" + clones);
-  }
-
   Device device(const VolumeName& volume, Bytes size, Access access, std::optional<detail::SparseBlocks> snapshot) {
     return Device{
         size, state_->block_size,
@@ -372,8 +301,10 @@ class MemoryBackend {
                     .content = volume.content,
                     .used = volume.blocks.used(),
                     .ctime = volume.ctime,
-                    .identity = "memory-" + std::to_string(volume.id),
-                    .intent = volume.intent};
+                    .identity = "memory-" + std::to_string(volume.id)};
+    if (const auto intent = detail::intent_of(*state_, volume)) {
+      (detail::is_waiting(*intent) ? info.pending : info.intent) = intent->verb;
+    }
     if (const auto parts = parse_volume_name(features.type, name)) info.vmid = parts->owner();
     for (const auto& [other_name, other] : state_->volumes) {
       if (!volume.origin || other->id != volume.origin->volume) continue;
@@ -384,7 +315,6 @@ class MemoryBackend {
   }
 
   Config config_;
-  std::shared_ptr<detail::MemoryState> state_;
 };
 
 static_assert(audited<MemoryBackend> && IncrementBackend<MemoryBackend> && DeferredRollbackBackend<MemoryBackend>);

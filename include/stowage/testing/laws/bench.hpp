@@ -34,6 +34,7 @@ struct ExistingVolume {
 /// | `f.existing()` | `vector<ExistingVolume>` | volumes that are there; needed where the row has no `provision` |
 /// | `f.add_foreign()` | `std::string` | optional: puts something there that is not ours, and tells its name |
 /// | `f.empty()` | `void` | optional: removes all volumes at once, where `remove` is dear |
+/// | `f.leave_unfinished(v, intent)` and more | | optional: see laws/unfinished.hpp |
 template <class F>
 concept BackendFixture = Backend<typename F::Backend> && requires(F& f) {
   requires std::is_lvalue_reference_v<decltype(f.storage())>;

@@ -74,6 +74,13 @@ void a_receipt_says_how_far_a_stream_has_come(Bench<F>& bench) {
   must(device.close());
   CHECK(must(bench.storage().recover()).busy.size() == 1);
   must(bench.storage().abandon_import(volume));
+  if constexpr (requires { backend.resume_receipt(volume); }) {
+    refused(backend.open_volume(volume, Access::read_write), Errc::wrong_state);
+    must(backend.resume_receipt(volume));
+    CHECK(must(bench.storage().recover()).busy.size() == 1);
+    must(must(backend.open_volume(volume, Access::read_write)).close());
+    must(bench.storage().abandon_import(volume));
+  }
   CHECK(must(bench.storage().recover()).done.size() == 1);
   CHECK_FALSE(must(bench.storage().info(volume)).incomplete());
   CHECK(bench.holds(volume, 1));

@@ -53,7 +53,7 @@ void info_is_the_row_of_the_list(Bench<F>& bench) {
     CHECK(info.format == row.format);
     CHECK((info.vmid == row.vmid && info.base == row.base && info.parent == row.parent));
     CHECK((info.ctime == row.ctime || !row.ctime || !info.ctime));
-    CHECK(info.intent == row.intent);
+    CHECK((info.intent == row.intent && info.pending == row.pending));
     CHECK((info.identity == row.identity || row.identity.empty()));
     CHECK_FALSE(info.identity.empty());
   }
