@@ -150,6 +150,45 @@ TEST_CASE("a lost change of any kind that cannot be repeated in time is in doubt
   CHECK(perform(queue, request) == static_cast<std::int64_t>(4096));
 }
 
+TEST_CASE("a lost write is in doubt for whatever reason the target lets nobody in again", "[own]") {
+  const Server server = Server::own_target("lost-out", "--luns 1");
+  Proxy proxy{server["PORTAL"]};
+  auto device = must(san(proxy.portal(), server["IQN1"], {.timeout = brief}).open_volume(lun1, Access::read_write));
+  const std::vector<std::byte> data(4096, std::byte{'A'});
+  auto queue = must(device.queue(8));
+  must(device.write_at(Bytes{}, data));
+  server.command("adm", "--mode target --op unbind --tid 1 --initiator-address 127.0.0.1");  // of new sessions
+  proxy.delay(write_16);
+  SECTION("by a device") { refused(device.write_at(Bytes{}, data), Errc::outcome_unknown); }
+  SECTION("by a queue") { CHECK(perform(queue, Block{'A'}.write(Bytes{}), brief + slack) == -EINPROGRESS); }
+  SECTION("by a queue, when the LUN is removed before it is repeated") {
+    server.command("adm", "--mode target --op bind --tid 1 --initiator-address 127.0.0.1");
+    proxy.refuse_logins();
+    Driver driver{queue};
+    const Block block{'A'};
+    driver.submit(block.write(Bytes{}, 1));
+    CHECK_FALSE(driver.result(1, 100ms));
+    remove_lun(server, 1, 1);
+    proxy.admit();
+    CHECK(driver.result(1) == -EINPROGRESS);
+  }
+  SECTION("by a device, when the LUN is removed before it is repeated") {
+    server.command("adm", "--mode target --op bind --tid 1 --initiator-address 127.0.0.1");
+    proxy.refuse_logins();
+    std::thread accident{[&] {
+      std::this_thread::sleep_for(150ms);
+      static_cast<void>(std::system(
+          (STOWAGE_TEST_LAB "/target adm " + server.folder() + " --mode logicalunit --op delete --tid 1 --lun 1")
+              .c_str()));
+      proxy.admit();
+    }};
+    const auto written = device.write_at(Bytes{}, data);
+    accident.join();
+    refused(written, Errc::outcome_unknown);
+  }
+  CHECK(proxy.delayed());
+}
+
 TEST_CASE("a copy fails by a lost write that cannot be repeated, and names the LUN", "[own]") {
   const Server server = Server::own_target("lost-copy", "--luns 1");
   Proxy proxy{server["PORTAL"]};

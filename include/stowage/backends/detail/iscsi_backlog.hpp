@@ -5,7 +5,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <stowage/backends/detail/iscsi_lane.hpp>
 #include <stowage/backends/detail/iscsi_piece.hpp>
 #include <utility>

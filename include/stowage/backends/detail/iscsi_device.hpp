@@ -279,12 +279,13 @@ class IscsiDirectDevice {
   Result<void> persist(Verb verb, const bool& sent, Work work) {
     constexpr int most_turns = 20;
     const auto unanswered = [&](Error error) {
-      const bool in_doubt = verb == Verb::write && sent && retryable(error.code());
+      const bool in_doubt = verb == Verb::write && sent && error.code() != Errc::identity_changed;
       if (!in_doubt) return fail(std::move(error));
       return fail(Error{Errc::outcome_unknown, "sent, but no answer came: " + error.detail(), error.native()}.advise(
           "the range holds its old or its new content; write it again before you rely on it"));
     };
     Clock::time_point give_up = deadline();
+    bool lost_some = false;
     for (int turn = 0;; ++turn) {
       if (!session_ || session_->lost()) {
         const detail::IscsiPlace before = place_;
@@ -299,14 +300,21 @@ class IscsiDirectDevice {
       attention_ = false;
       auto done = Clock::now() - verified_ < trust ? Result<void>{} : verify();
       if (done) done = work();
-      if (done || turn == most_turns) return done;
+      if (done) return done;
+      const bool last = turn == most_turns;
       if (session_->lost()) {
-        if (done.error().code() != Errc::unavailable) return unanswered(std::move(done.error()));
+        lost_some = sent;
+        if (last || done.error().code() != Errc::unavailable) return unanswered(std::move(done.error()));
         if (turn == 0) give_up = deadline();  // what went before it had its own time
         continue;
       }
-      if (!attention_) return done;
-      if (auto same = verify(); !same && !session_->lost()) return same;
+      if (attention_ && !last) {
+        done = verify();
+        if (done || session_->lost()) continue;
+      }
+      // An answer settles it, unless it only says that the LUN cannot be reached any more.
+      const bool unreachable = done.error().code() == Errc::not_found || done.error().code() == Errc::unavailable;
+      return lost_some && unreachable ? unanswered(std::move(done.error())) : done;
     }
   }
 

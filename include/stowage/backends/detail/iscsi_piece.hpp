@@ -90,7 +90,9 @@ struct IscsiRequest {
   [[nodiscard]] bool writes() const noexcept { return what.op != IoOp::read && what.op != IoOp::flush; }
   [[nodiscard]] std::int64_t result() const noexcept {
     if (error == 0) return static_cast<std::int64_t>(length);
-    return unanswered && in_doubt ? -EINPROGRESS : error;
+    // an answer settles it, unless it only says that the LUN cannot be reached any more
+    const bool no_answer = unanswered || error == -ENODEV || error == -ENOLINK;
+    return no_answer && in_doubt ? -EINPROGRESS : error;
   }
 };
 
