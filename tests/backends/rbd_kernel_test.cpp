@@ -19,6 +19,7 @@ using namespace std::chrono_literals;
 using detail::KrbdDevice;
 using detail::KrbdIdentity;
 using testing::FakeRunner;
+using testing::must;
 using testing::refusal_of;
 using testing::refused;
 
@@ -36,7 +37,11 @@ class FakeKernel {
   FakeKernel() {
     static std::atomic<int> number{0};
     root_ = "/tmp/stowage-krbd-" + std::to_string(::getpid()) + "-" + std::to_string(number++);
-    tree = {root_ + "/sys", root_ + "/dev", root_ + "/proc"};
+    tree = {root_ + "/sys", root_ + "/dev", root_ + "/proc", [](const std::string& node) {
+              std::string number;
+              std::getline(std::ifstream{node} >> std::ws, number);
+              return number == "file" ? std::string{} : number;
+            }};
     for (const std::string& folder : {tree.dev, tree.proc, tree.sys + "/devices/rbd"}) fs::create_directories(folder);
     write(tree.sys + "/bus/rbd/add", "");
     options.timeout = 100ms;
@@ -67,7 +72,8 @@ class FakeKernel {
     attribute("name", what.image);
     attribute("image_id", id);
     attribute("current_snap", what.snapshot.empty() ? "-" : what.snapshot);
-    write(node(number), "");
+    attribute("pool_id", what.pool == "rbd" ? "2" : "3");
+    write(node(number), "252:" + std::to_string(number * 16) + "\n");
     write(tree.sys + "/block/rbd" + std::to_string(number) + "/dev", "252:" + std::to_string(number * 16) + "\n");
   }
   void unmap(int number) const {
@@ -90,6 +96,11 @@ KrbdIdentity with(KrbdIdentity identity, std::string KrbdIdentity::*part, std::s
 bool says(const Error& error, const std::string& text) { return error.message().find(text) != std::string::npos; }
 
 const detail::RbdAccess managed{.conf = "/etc/pve/ceph.conf", .keyring = {}, .user = "admin", .monhost = {}};
+
+Result<void> unmap_all(const FakeRunner& runner, const FakeKernel& kernel, const KrbdIdentity& what,
+                       detail::KrbdScope scope = detail::KrbdScope::one) {
+  return detail::krbd_unmap_all(runner, kernel.tree, detail::krbd_find(kernel.tree, what, scope), kernel.options);
+}
 
 std::vector<std::string> unmap_argv(const std::string& node) {
   return {"/usr/bin/rbd", "-c", "/dev/null", "--no-mon-config", "unmap", node};
@@ -130,25 +141,32 @@ TEST_CASE("krbd: a link of udev's counts only when it leads to the very device")
   const KrbdDevice device = detail::krbd_find(kernel.tree, image).front();
   const std::string old_link = kernel.tree.dev + "/rbd/rbd/vm-100-disk-0";
   const std::string link = kernel.tree.dev + "/rbd-pve/" + ours + "/rbd/vm-100-disk-0";
-  CHECK(detail::krbd_device_path(kernel.tree, device) == kernel.node(1));
+  CHECK(must(detail::krbd_device_path(kernel.tree, device, image)) == kernel.node(1));
   FakeKernel::link(old_link, kernel.node(0));  // the other cluster was first
-  CHECK(detail::krbd_device_path(kernel.tree, device) == kernel.node(1));
+  CHECK(must(detail::krbd_device_path(kernel.tree, device, image)) == kernel.node(1));
   fs::remove(old_link);
   FakeKernel::link(old_link, "../../rbd1");
-  CHECK(detail::krbd_device_path(kernel.tree, device) == old_link);
+  CHECK(must(detail::krbd_device_path(kernel.tree, device, image)) == old_link);
   FakeKernel::link(link, kernel.node(7));  // what is left of an older mapping
-  CHECK(detail::krbd_device_path(kernel.tree, device) == old_link);
+  CHECK(must(detail::krbd_device_path(kernel.tree, device, image)) == old_link);
   fs::remove(link);
   FakeKernel::link(link, "../../../rbd1");
-  CHECK(detail::krbd_device_path(kernel.tree, device) == link);
-  fs::remove(kernel.node(1));
-  CHECK(detail::krbd_device_path(kernel.tree, device) == kernel.node(1));
+  CHECK(must(detail::krbd_device_path(kernel.tree, device, image)) == link);
+  CHECK(must(detail::krbd_device_path(kernel.tree, device, with(image, &KrbdIdentity::image, "vm-100-new"))) ==
+        kernel.node(1));  // what another host has renamed; the link has a name that a new image may get
+  for (const char* there : {"", "file\n", "252:32\n"}) {
+    fs::remove(kernel.node(1));
+    if (*there != 0) FakeKernel::write(kernel.node(1), there);
+    const Error error = refusal_of(detail::krbd_device_path(kernel.tree, device, image), Errc::unavailable);
+    CHECK((says(error, "252:16") && says(error, "'" + kernel.node(1) + "' is ")));
+  }
 
   const KrbdIdentity snapshot{ours, "p", "ns", "vm-1-a", "s1"};
   kernel.map(3, snapshot);
   const std::string deep = kernel.tree.dev + "/rbd-pve/" + ours + "/p/ns/vm-1-a@s1";
   FakeKernel::link(deep, kernel.node(3));
-  CHECK(detail::krbd_device_path(kernel.tree, detail::krbd_find(kernel.tree, snapshot).front()) == deep);
+  CHECK(must(detail::krbd_device_path(kernel.tree, detail::krbd_find(kernel.tree, snapshot).front(), snapshot)) ==
+        deep);
 }
 
 TEST_CASE("krbd: an older image or snapshot of the same name is not taken for the one that is meant") {
@@ -166,6 +184,30 @@ TEST_CASE("krbd: an older image or snapshot of the same name is not taken for th
   CHECK(detail::krbd_is_target(other, {"old1", "4"}));
   CHECK(says(refusal_of(detail::krbd_is_target(other, {"old1", "5"}), Errc::identity_changed), "snapshot id 4"));
   refused(detail::krbd_is_target(other, {"new2", "4"}), Errc::identity_changed);
+}
+
+TEST_CASE("krbd: a mapping is found by ids, whatever its names were") {
+  const FakeKernel kernel;
+  const detail::KrbdTarget target{"abc1", {}, "2"};
+  const auto numbers = [&](const KrbdIdentity& names, const detail::KrbdTarget& wanted) {
+    std::vector<std::uint64_t> all;
+    for (const KrbdDevice& device : detail::krbd_find_target(kernel.tree, names, wanted)) all.push_back(device.number);
+    return all;
+  };
+  using Numbers = std::vector<std::uint64_t>;
+  kernel.map(0, image, "other");
+  kernel.map(1, with(image, &KrbdIdentity::image, "vm-100-before"));
+  kernel.map(2, with(image, &KrbdIdentity::fsid, theirs));
+  kernel.map(3, with(image, &KrbdIdentity::pool, "rbd2"));
+  kernel.map(4, with(image, &KrbdIdentity::name_space, "ns"));
+  kernel.map(5, with(image, &KrbdIdentity::snapshot, "s1"));
+  FakeKernel::write(kernel.folder(5) + "/snap_id", "4\n");
+  CHECK(numbers(image, target) == Numbers{1});
+  CHECK(numbers(image, {"abc1", "4", "2"}) == Numbers{5});
+  CHECK(numbers(image, {"abc1", "5", "2"}).empty());
+  CHECK(numbers(with(image, &KrbdIdentity::pool, "renamed"), target) == Numbers{1});
+  CHECK(numbers(image, {"abc1", {}, {}}) == Numbers{1});  // the pool by its name
+  CHECK(numbers(image, {{}, {}, "2"}) == Numbers{0});     // format 1: all by name
 }
 
 TEST_CASE("krbd: of the features only those go that the kernel lacks, and those that need them") {
@@ -364,12 +406,21 @@ TEST_CASE("krbd: a mapped image waits for its node") {
   fs::remove(kernel.node(0));
   CHECK(says(refusal_of(detail::krbd_wait_for_node(kernel.tree, device, kernel.options), Errc::timed_out),
              kernel.node(0)));
+  FakeKernel::write(kernel.node(0), "252:16\n");  // of a device that went, and will be replaced
+  refused(detail::krbd_wait_for_node(kernel.tree, device, kernel.options), Errc::unavailable);
+  FakeKernel::write(kernel.node(0), "file\n");
+  OpenOptions patient = kernel.options;
+  patient.timeout = 60s;
+  const Error error = refusal_of(detail::krbd_wait_for_node(kernel.tree, device, patient), Errc::unavailable);
+  CHECK(says(error, "'" + kernel.node(0) + "' is something else"));
+  kernel.unmap(0);
+  refused(detail::krbd_wait_for_node(kernel.tree, device, patient), Errc::conflict);
 }
 
 TEST_CASE("krbd: unmapping asks nobody when nothing is mapped, and takes every mapping") {
   const FakeKernel kernel;
   FakeRunner runner;
-  const auto unmap = [&] { return detail::krbd_unmap(runner, kernel.tree, image, kernel.options); };
+  const auto unmap = [&] { return unmap_all(runner, kernel, image); };
   const auto obey = [&](int number) {
     runner.always(unmap_argv(kernel.node(number)), [&kernel, number](const Command&) {
       kernel.unmap(number);
@@ -422,6 +473,37 @@ TEST_CASE("krbd: unmapping asks nobody when nothing is mapped, and takes every m
   }
 }
 
+TEST_CASE("krbd: what has no node is unmapped by its names, if these are of one mapping") {
+  const FakeKernel kernel;
+  FakeRunner runner;
+  const KrbdIdentity deep{ours, "p", "ns", "vm-1-a", "s1"};
+  const auto argv = [](std::vector<std::string> names) {
+    names.insert(names.begin(), {"/usr/bin/rbd", "-c", "/dev/null", "--no-mon-config", "unmap", "--pool"});
+    return names;
+  };
+  kernel.map(1, image);
+  kernel.map(2, deep);
+  FakeKernel::write(kernel.node(1), "file\n");
+  fs::remove(kernel.node(2));
+  runner.always(argv({"rbd", "--image", "vm-100-disk-0"}), [&](const Command&) {
+    fs::remove_all(kernel.folder(1));
+    return CommandOutput{};
+  });
+  runner.always(argv({"p", "--namespace", "ns", "--image", "vm-1-a", "--snap", "s1"}), [&](const Command&) {
+    fs::remove_all(kernel.folder(2));
+    return CommandOutput{};
+  });
+  CHECK(unmap_all(runner, kernel, image));
+  CHECK(unmap_all(runner, kernel, deep));
+  CHECK(runner.log().size() == 2);
+  // The program takes the first of these names, of whichever cluster.
+  kernel.map(0, with(image, &KrbdIdentity::fsid, theirs));
+  kernel.map(1, image);
+  FakeKernel::write(kernel.node(1), "252:0\n");
+  CHECK(says(refusal_of(unmap_all(runner, kernel, image), Errc::unavailable), "unmapping '" + kernel.node(1)));
+  CHECK(runner.log().size() == 2);
+}
+
 TEST_CASE("krbd: an image is unmapped alone or with its snapshots, a snapshot alone") {
   const FakeKernel kernel;
   FakeRunner runner;
@@ -446,13 +528,13 @@ TEST_CASE("krbd: an image is unmapped alone or with its snapshots, a snapshot al
     return numbers;
   };
   SECTION("alone") {
-    CHECK(detail::krbd_unmap(runner, kernel.tree, s1, kernel.options));
+    CHECK(unmap_all(runner, kernel, s1));
     CHECK(left() == std::vector<int>{0, 2, 3, 4});
-    CHECK(detail::krbd_unmap(runner, kernel.tree, image, kernel.options));
+    CHECK(unmap_all(runner, kernel, image));
     CHECK(left() == std::vector<int>{0, 3, 4});
   }
   SECTION("with its snapshots") {
-    CHECK(detail::krbd_unmap(runner, kernel.tree, image, kernel.options, detail::KrbdScope::with_snapshots));
+    CHECK(unmap_all(runner, kernel, image, detail::KrbdScope::with_snapshots));
     CHECK(left() == std::vector<int>{0, 4});
   }
 }
@@ -462,9 +544,7 @@ TEST_CASE("krbd: who uses a device is named") {
   FakeRunner runner;
   kernel.map(1, image);
   runner.always(unmap_argv(kernel.node(1)), CommandOutput{.exit_code = EBUSY, .err = "rbd: unmap failed\n"});
-  const auto busy = [&] {
-    return refusal_of(detail::krbd_unmap(runner, kernel.tree, image, kernel.options), Errc::in_use);
-  };
+  const auto busy = [&] { return refusal_of(unmap_all(runner, kernel, image), Errc::in_use); };
   CHECK(says(busy(), "'" + kernel.node(1) + "' is in use by: somebody"));
   const std::string block = kernel.tree.sys + "/block/";
   FakeKernel::write(block + "rbd1/holders/dm-3/x", "");
@@ -475,5 +555,7 @@ TEST_CASE("krbd: who uses a device is named") {
   FakeKernel::write(kernel.tree.proc + "/self/mountinfo", "36 22 252:17 / /srv/a rw - ext4 /dev/rbd1p1 rw\n");
   FakeKernel::write(kernel.tree.proc + "/77/comm", "qemu-system-x86\n");
   FakeKernel::link(kernel.tree.proc + "/77/fd/5", kernel.node(1));
+  const auto asked = detail::krbd_check_all_unused(kernel.tree, detail::krbd_find(kernel.tree, image));
+  CHECK(says(refusal_of(asked, Errc::in_use), "'" + kernel.node(1) + "' is in use by: LVM vg-data on rbd1"));
   CHECK(says(busy(), "in use by: LVM vg-data on rbd1, rbd1p1 mounted on /srv/a, process 77 (qemu-system-x86)"));
 }

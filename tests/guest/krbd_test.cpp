@@ -196,9 +196,18 @@ TEST_CASE(
   REQUIRE(::rbd_rename(pool->io.get(), volume.str().c_str(), "vm-990000103-old") == 0);
   must(storage.create({.vmid = lab.guest, .size = 4_MiB, .name = volume}));
   refused(storage.activate(volume), Errc::identity_changed);
-  must(storage.deactivate(volume));
+  must(storage.deactivate(volume_name("vm-990000103-old")));
   must(storage.activate(volume));
   CHECK(open_kernel_device(must(storage.path(volume)), Access::read_only).size() == 4_MiB);
+  // One that nobody has any more, as it is in the trash, goes by its name.
+  REQUIRE(::rbd_trash_move(pool->io.get(), volume.str().c_str(), 0) == 0);
+  must(storage.create({.vmid = lab.guest, .size = 8_MiB, .name = volume}));
+  refused(storage.activate(volume), Errc::identity_changed);
+  must(storage.deactivate(volume));
+  must(storage.activate(volume));
+  CHECK(open_kernel_device(must(storage.path(volume)), Access::read_only).size() == 8_MiB);
+  std::string id = lab.rbd("trash ls --pool rbd --namespace ns | awk '/" + volume.str() + "/{print $1}'");
+  lab.rbd("trash rm --force --pool rbd --namespace ns --image-id " + id.substr(0, id.find('\n')));
 }
 
 TEST_CASE("krbd: with the cluster gone, who uses a device is told and an unused device goes, both in time") {
@@ -360,4 +369,67 @@ TEST_CASE("krbd: asked for, the kernel's device is there without krbd, and nothi
   must(storage.deactivate(volume));
   CHECK(lab.mapped(volume, "s1") + lab.mapped(volume) == 0);
   must(storage.remove(volume, {.snapshots = true}));
+}
+
+TEST_CASE("krbd: a file in the place of a node is not taken for the device, and does not keep the image mapped") {
+  KrbdLab lab{VmId{990'000'108}};
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = lab.guest, .size = 8_MiB}));
+  const std::string clear = "for n in 0 1 2 3; do [ ! -f /dev/rbd$n ] || rm /dev/rbd$n; done";
+  testing::sh("for n in 0 1 2 3; do [ -e /dev/rbd$n ] || echo file >/dev/rbd$n; done");
+  const auto active = storage.activate(volume);
+  testing::sh(clear);
+  CHECK(says(refusal_of(active, Errc::unavailable), "/dev/rbd"));
+  CHECK(lab.mapped(volume) == 0);
+
+  must(storage.activate(volume));
+  const std::string node = testing::sh("realpath " + must(storage.path(volume)));
+  testing::sh("rm " + node.substr(0, node.size() - 1) + "; echo file >" + node);
+  CHECK(says(refusal_of(storage.path(volume), Errc::unavailable), node.substr(0, node.size() - 1)));
+  refused(storage.blockdev(volume), Errc::unavailable);
+  refused(storage.activate(volume), Errc::unavailable);
+  CHECK(lab.mapped(volume) == 1);
+  must(storage.deactivate(volume));
+  CHECK(lab.mapped(volume) == 0);
+  testing::sh(clear);
+  must(storage.activate(volume));
+  CHECK(open_kernel_device(must(storage.path(volume)), Access::read_only).size() == 8_MiB);
+  must(storage.remove(volume));
+}
+
+TEST_CASE("krbd: an image that another host has renamed is found by its id, and a new one of its name is not it") {
+  const KrbdLab lab{VmId{990'000'109}};
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = lab.guest, .size = 8_MiB}));
+  const VolumeName renamed = volume_name("vm-990000109-renamed");
+  must(storage.activate(volume));
+  const std::string node = testing::sh("realpath " + must(storage.path(volume)) + " | tr -d '\\n'");
+  const auto devices = [] { return detail::names_in("/sys/bus/rbd/devices").size(); };
+  const std::size_t before = devices();
+  const auto pool = must(detail::rbd_open_pool(must(StorageId::parse("st")), lab.config, lab.options));
+  REQUIRE(::rbd_rename(pool->io.get(), volume.str().c_str(), renamed.str().c_str()) == 0);
+
+  CHECK(must(storage.path(renamed)) == node);  // udev's link has a name that another image may get
+  must(storage.activate(renamed));             // not a second time
+  CHECK(devices() == before);
+  must(storage.create({.vmid = lab.guest, .size = 4_MiB, .name = volume}));
+  const auto is_refused = [&](const Error& error) { CHECK((says(error, node) && says(error, renamed.str()))); };
+  is_refused(refusal_of(storage.path(volume), Errc::identity_changed));
+  is_refused(refusal_of(storage.blockdev(volume), Errc::identity_changed));
+  is_refused(refusal_of(storage.activate(volume), Errc::identity_changed));
+  must(storage.deactivate(volume));  // which is not mapped
+  CHECK(devices() == before);
+  CHECK(must(storage.path(renamed)) == node);
+  {
+    auto device = open_kernel_device(node, Access::read_write);
+    must(device.write_at(0_MiB, testing::pattern(1, 65536)));  // now the kernel owns the lock of the image
+    must(device.flush());
+    CHECK(says(refusal_of(storage.remove(renamed), Errc::in_use), node));
+    CHECK(says(refusal_of(storage.open_volume(renamed, Access::read_write), Errc::in_use), "mapped here as " + node));
+    must(device.close());
+  }
+  must(storage.remove(volume));
+  must(storage.deactivate(renamed));
+  CHECK(devices() == before - 1);
+  must(storage.remove(renamed));
 }

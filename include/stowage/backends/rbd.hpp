@@ -37,6 +37,8 @@ namespace stowage {
 ///
 /// With `krbd`, or where `UseOptions` ask for the kernel, `activate` maps an image to a device of the kernel, and
 /// `path` and `blockdev` are that device. It needs the kernel module rbd and the program rbd (package ceph-common).
+/// A mapped image is known by its id, which the cluster is asked for while this host has something of the pool mapped:
+/// another host may have renamed it, and given its name to another image.
 /// What is mapped and not used is unmapped before the image is removed, renamed, rolled back or made a template, and a
 /// snapshot before it is removed, for the cluster does not see who has one mapped; to be opened here for writing, an
 /// image must be deactivated first.
@@ -70,21 +72,19 @@ class Rbd {
   Result<void> deactivate() { return {}; }
   /// With krbd, or for the kernel, maps the image, and switches off those of its features that this kernel lacks (on
   /// Linux 6.1 that is journaling). Errors: not_found, in_use; when it maps, also unavailable (no kernel module rbd, no
-  /// program rbd), permission_denied (not root), identity_changed (an older image of this name is mapped), wrong_state
-  /// (a feature that the kernel lacks and that cannot be switched off).
+  /// program rbd), permission_denied (not root), identity_changed (another image is mapped under this name),
+  /// wrong_state (a feature that the kernel lacks and that cannot be switched off).
   Result<void> activate(const VolumeName& volume, const UseOptions& use = {}) { return activate_one(volume, {}, use); }
   /// Unmaps what this host has mapped of the image and its snapshots, also without krbd: containers map what they use.
   /// Asks only sysfs, as long as nothing is mapped. Errors: in_use, with the mounts, devices and processes that use it.
-  Result<void> deactivate(const VolumeName& volume) {
-    return detail::krbd_deactivate(*pool_, volume, {}, detail::KrbdScope::with_snapshots);
-  }
+  Result<void> deactivate(const VolumeName& volume) { return detail::krbd_unmap_unused(pool_, volume); }
   /// As for an image, and the device can only be read; no feature is switched off.
   Result<void> activate(const VolumeName& volume, const SnapshotName& snapshot, const UseOptions& use = {}) {
     return activate_one(volume, snapshot.str(), use);
   }
   /// That snapshot only.
   Result<void> deactivate(const VolumeName& volume, const SnapshotName& snapshot) {
-    return detail::krbd_deactivate(*pool_, volume, snapshot.str());
+    return detail::krbd_unmap_unused(pool_, volume, snapshot.str(), detail::KrbdScope::one);
   }
 
   [[nodiscard]] Result<Status> status() const { return detail::rbd_status(*pool_); }
@@ -103,6 +103,8 @@ class Rbd {
     });
   }
 
+  /// With krbd, the path of the device, or that which it will have. Errors: identity_changed (the device of this name
+  /// is another image's), unavailable (the device has no node, or the cluster does not answer while images are mapped).
   [[nodiscard]] Result<std::string> path(const VolumeName& volume, const UseOptions& use = {}) const {
     return path_of(volume, {}, use);
   }
@@ -136,7 +138,7 @@ class Rbd {
     return detail::rbd_list_snapshots(pool_, volume);
   }
   Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
-    return detail::krbd_deactivate(*pool_, volume, {}).and_then([&] {
+    return detail::krbd_unmap_unused(pool_, volume, {}, detail::KrbdScope::one).and_then([&] {
       return detail::rbd_roll_back(pool_, volume, snapshot, work);
     });
   }
@@ -208,24 +210,17 @@ class Rbd {
     return detail::krbd_target(*pool_, volume, snapshot).map([](const detail::KrbdTarget&) {});
   }
 
-  /// The path that a mapped image has, else the one that it will have.
-  [[nodiscard]] Result<std::string> device(const VolumeName& volume, std::string_view snapshot) const {
-    return detail::krbd_identity(*pool_, volume, snapshot).and_then([&](const detail::KrbdIdentity& image) {
-      const auto mapped = detail::krbd_find({}, image);
-      return mapped.empty() ? detail::krbd_device(image.fsid, config(), volume, snapshot)
-                            : detail::krbd_device_path({}, mapped.front());
-    });
-  }
-
   [[nodiscard]] Result<std::string> path_of(const VolumeName& volume, std::string_view snapshot,
                                             const UseOptions& use) const {
-    if (in_kernel(use)) return device(volume, snapshot);
+    if (in_kernel(use)) return detail::krbd_path(*pool_, volume, snapshot);
     return detail::rbd_path(pool_->access, config(), volume, snapshot);
   }
   [[nodiscard]] Result<Blockdev> blockdev_of(const VolumeName& volume, std::string_view snapshot,
                                              const UseOptions& use) const {
     if (!in_kernel(use)) return Blockdev{detail::rbd_node(pool_->access, config(), volume, snapshot), {}};
-    return device(volume, snapshot).map([](std::string path) { return Blockdev{HostDeviceNode{std::move(path)}, {}}; });
+    return detail::krbd_path(*pool_, volume, snapshot).map([](std::string path) {
+      return Blockdev{HostDeviceNode{std::move(path)}, {}};
+    });
   }
 
   detail::RbdPoolPtr pool_;

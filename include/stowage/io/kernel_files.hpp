@@ -16,11 +16,24 @@
 
 namespace stowage::detail {
 
-/// Where the kernel shows itself. Tests have one of their own.
+/// "8:16", as sysfs and mountinfo write it.
+inline std::string number_text(::dev_t device) {
+  return std::to_string(major(device)) + ":" + std::to_string(minor(device));
+}
+
+/// The number of the block device at `path`, or where a link there leads; empty when there is none.
+inline std::string block_number(const std::string& path) {
+  struct ::stat about {};
+  const bool block = ::stat(path.c_str(), &about) == 0 && S_ISBLK(about.st_mode);
+  return block ? number_text(about.st_rdev) : std::string{};
+}
+
+/// Where the kernel shows itself. Tests have one of their own, in which no file can be a device.
 struct KernelTree {
   std::string sys = "/sys";
   std::string dev = "/dev";
   std::string proc = "/proc";
+  std::string (*number_of)(const std::string& path) = &block_number;
 };
 
 /// `folder/name`.
@@ -70,16 +83,10 @@ inline std::string link_name(const std::string& path) {
   return std::string{text.substr(text.rfind('/') + 1)};
 }
 
-/// "8:16", as sysfs and mountinfo write it.
-inline std::string number_text(::dev_t device) {
-  return std::to_string(major(device)) + ":" + std::to_string(minor(device));
-}
-
 /// What the kernel calls the block device at `path`, "dm-3"; empty when there is none.
 inline std::string block_name(const KernelTree& tree, const std::string& path) {
-  struct ::stat about {};
-  if (::stat(path.c_str(), &about) != 0 || !S_ISBLK(about.st_mode)) return {};
-  return link_name(tree.sys + "/dev/block/" + number_text(about.st_rdev));
+  const std::string number = tree.number_of(path);
+  return number.empty() ? std::string{} : link_name(tree.sys + "/dev/block/" + number);
 }
 
 }  // namespace stowage::detail

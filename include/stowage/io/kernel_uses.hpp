@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/types.h>
 #include <algorithm>
 #include <cstddef>
@@ -35,9 +34,7 @@ struct KernelUse {
 /// The number of the block device at `path`; empty when there is none, or when it is not below /dev: to look at a file
 /// of a server that is gone would sleep.
 inline std::string device_number(const KernelTree& tree, const std::string& path) {
-  struct ::stat about {};
-  const bool block = path.starts_with(tree.dev + "/") && ::stat(path.c_str(), &about) == 0 && S_ISBLK(about.st_mode);
-  return block ? number_text(about.st_rdev) : std::string{};
+  return path.starts_with(tree.dev + "/") ? tree.number_of(path) : std::string{};
 }
 
 /// Loop devices over block devices. Such a one makes no claim, is no holder in sysfs and no open file of any process.

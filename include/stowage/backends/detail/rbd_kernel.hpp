@@ -4,17 +4,16 @@
 #include <rbd/librbd.h>
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <stowage/backends/detail/rbd_change.hpp>
 #include <stowage/backends/detail/rbd_kernel_devices.hpp>
 #include <stowage/backends/detail/rbd_kernel_map.hpp>
-#include <stowage/backends/detail/rbd_listing.hpp>
-#include <stowage/backends/detail/rbd_receipt.hpp>
+#include <stowage/backends/detail/rbd_kernel_volume.hpp>
 #include <stowage/backends/detail/rbd_run.hpp>
 #include <stowage/process/posix_runner.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 namespace stowage::detail {
 
@@ -70,54 +69,10 @@ inline Result<void> krbd_fit_features(const RbdPoolPtr& pool, const std::string&
   });
 }
 
-inline Result<KrbdIdentity> krbd_identity(const RbdPool& pool, const VolumeName& volume,
-                                          std::string_view snapshot = {}) {
-  return pool.cluster->fsid().map([&](std::string fsid) {
-    return KrbdIdentity{std::move(fsid), pool.config.pool, pool.config.name_space, volume.str(), std::string{snapshot}};
-  });
-}
-
-/// What is to be mapped, by the ids that are not given again.
-struct KrbdTarget {
-  std::string image_id;
-  std::string snapshot_id{};  ///< empty: the image itself
-};
-
-/// Errors: not_found.
-inline Result<KrbdTarget> krbd_target(const RbdPool& pool, const VolumeName& volume, const std::string& snapshot) {
-  if (snapshot.empty()) {
-    return rbd_find_entry(pool, volume).map([](RbdEntry&& entry) { return KrbdTarget{std::move(entry.id)}; });
-  }
-  auto image = rbd_look(pool, volume.str());
-  if (!image) return fail(std::move(image.error()));
-  return rbd_identity_key(image->get(), snapshot).map([](RbdIdentityKey&& key) {
-    return KrbdTarget{std::move(key.image), std::to_string(key.snapshot)};
-  });
-}
-
-/// An image or snapshot of the same name that came after the one that is mapped has another id.
-/// Errors: identity_changed.
-inline Result<void> krbd_is_target(const KrbdDevice& device, const KrbdTarget& target) {
-  const auto differs = [&](const std::string& kind, const std::string& mapped, const std::string& now) {
-    return fail(Error{Errc::identity_changed, "'/dev/" + device.name() + "' is '" + device.identity.spec() + "' of " +
-                                                  kind + " id " + mapped + ", and the " + kind + " has id " + now}
-                    .advise("deactivate it, and activate it again"));
-  };
-  if (device.image_id != target.image_id) return differs("image", device.image_id, target.image_id);
-  if (device.snapshot_id != target.snapshot_id) return differs("snapshot", device.snapshot_id, target.snapshot_id);
-  return {};
-}
-
-/// What this host has mapped is held by its own kernel, which the address of a watcher does not tell.
-inline Error krbd_explain(const RbdPool& pool, const VolumeName& volume, Error error) {
-  if (error.code() != Errc::in_use) return error;
-  const auto image = krbd_identity(pool, volume);
-  const auto mapped = image ? krbd_find({}, *image) : std::vector<KrbdDevice>{};
-  if (mapped.empty()) return error;
-  return std::move(error).advise("it is mapped here as /dev/" + mapped.front().name() + ": deactivate it first");
-}
-
-/// Maps the image or its snapshot, unless it is mapped. For a snapshot, which can only be read, features need not fit.
+/// Maps the image or its snapshot, unless it is mapped, under whichever name. For a snapshot, which can only be read,
+/// features need not fit. One that cannot be used in the end is unmapped again.
+/// Errors: those of `krbd_map`; identity_changed (another image is mapped under this name), unavailable (a file is in
+/// the place of the node).
 inline Result<void> krbd_activate(const RbdPoolPtr& pool, const VolumeName& volume, const std::string& snapshot = {}) {
   const KernelTree tree;
   const PosixRunner runner;
@@ -126,26 +81,60 @@ inline Result<void> krbd_activate(const RbdPoolPtr& pool, const VolumeName& volu
   if (!target) return fail(target.error());
   const auto image = krbd_identity(*pool, volume, snapshot);
   if (!image) return fail(image.error());
-  const auto ready = [&](const KrbdDevice& device) {
-    return krbd_is_target(device, *target).and_then([&] { return krbd_wait_for_node(tree, device, options); });
+  const auto mapped = [&]() -> Result<std::optional<KrbdDevice>> {
+    if (auto found = krbd_find_target(tree, *image, *target); !found.empty()) return found.front();
+    const auto named = krbd_find(tree, *image);
+    if (named.empty()) return std::optional<KrbdDevice>{};
+    return krbd_check_target(*pool, named.front(), *target).map([&]() -> std::optional<KrbdDevice> {
+      return named.front();
+    });
   };
-  if (const auto mapped = krbd_find(tree, *image); !mapped.empty()) return ready(mapped.front());
+  const auto before = mapped();
+  if (!before) return fail(before.error());
+  if (*before) return krbd_wait_for_node(tree, **before, options);
   if (auto loaded = krbd_load(runner, tree, options); !loaded) return loaded;
-  const auto lock = krbd_lock(tree, *image, options);
+  const auto lock = krbd_lock(tree, *image, options, target->image_id);
   if (!lock) return fail(lock.error());
-  if (const auto mapped = krbd_find(tree, *image); !mapped.empty()) return ready(mapped.front());
+  const auto meanwhile = mapped();
+  if (!meanwhile) return fail(meanwhile.error());
+  if (*meanwhile) return krbd_wait_for_node(tree, **meanwhile, options);
   if (snapshot.empty()) {
     if (auto fit = krbd_fit_features(pool, volume.str(), krbd_supported_features(tree)); !fit) return fit;
   }
-  return krbd_map(runner, tree, pool->access, *image, options).and_then(ready);
+  const auto device = krbd_map(runner, tree, pool->access, *image, options);
+  if (!device) return fail(device.error());
+  // It was mapped by its name, which may have become another's.
+  auto ready =
+      krbd_check_target(*pool, *device, *target).and_then([&] { return krbd_wait_for_node(tree, *device, options); });
+  if (ready) return ready;
+  if (auto undone = krbd_unmap_one(runner, tree, *device, options); !undone) {
+    return fail(std::move(ready.error()).advise("and it stays mapped: " + undone.error().message()));
+  }
+  return ready;
 }
 
-/// Unmaps the image or its snapshot if it is mapped, whoever mapped it: containers are, also without krbd.
-inline Result<void> krbd_deactivate(const RbdPool& pool, const VolumeName& volume, std::string_view snapshot,
-                                    KrbdScope scope = KrbdScope::one) {
-  return krbd_identity(pool, volume, snapshot).and_then([&](const KrbdIdentity& image) {
-    return krbd_unmap(PosixRunner{}, KernelTree{}, image, pool.options, scope);
-  });
+/// What this host has mapped of a volume is used by nobody. Nothing is changed: for the proof of a verb that unmaps.
+/// Errors: in_use, with the device and its users.
+inline Result<void> krbd_check_unused(const RbdPoolPtr& pool, const VolumeName& volume, std::string_view snapshot = {},
+                                      KrbdScope scope = KrbdScope::with_snapshots) {
+  const auto devices = krbd_devices_of(pool, volume, snapshot, scope);
+  if (!devices) return fail(devices.error());
+  return krbd_check_all_unused({}, *devices);
+}
+
+/// Unmaps what this host has mapped of the image or its snapshot, whoever mapped it: containers are, also without krbd.
+/// A verb calls it after all its other proofs and before it asks for watchers, of which this kernel is one while the
+/// image is mapped.
+/// Errors: those of `krbd_unmap_one`; with in_use, nothing was unmapped.
+inline Result<void> krbd_unmap_unused(const RbdPoolPtr& pool, const VolumeName& volume, std::string_view snapshot = {},
+                                      KrbdScope scope = KrbdScope::with_snapshots) {
+  const auto devices = krbd_devices_of(pool, volume, snapshot, scope);
+  if (!devices) return fail(devices.error());
+  // Of one, the kernel itself says whether it is used; of several, the first must not go before the last refuses.
+  if (devices->size() > 1) {
+    if (auto unused = krbd_check_all_unused({}, *devices); !unused) return unused;
+  }
+  return krbd_unmap_all(PosixRunner{}, {}, *devices, pool->options);
 }
 
 }  // namespace stowage::detail

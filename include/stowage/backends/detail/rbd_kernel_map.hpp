@@ -3,12 +3,14 @@
 // kernel's keyring, and never through argv), and waits for udev. A program can be ended at a deadline; our own write
 // to /sys/bus/rbd/add could not. What happened is read from sysfs, not from what the program says.
 
+#include <sys/stat.h>
 #include <unistd.h>
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <stowage/backends/detail/rbd_connection.hpp>
 #include <stowage/backends/detail/rbd_kernel_devices.hpp>
 #include <stowage/core/lock.hpp>
@@ -56,6 +58,16 @@ inline Command krbd_unmap_command(const std::string& node, const OpenOptions& op
   return {.argv = {rbd_program, "-c", "/dev/null", "--no-mon-config", "unmap", node},
           .timeout = options.timeout,
           .stop = options.stop};
+}
+
+/// The same by names, as the kernel has them, for a device without a node. Pre: they name one mapping of this host, for
+/// the program does not look at the cluster.
+inline Command krbd_unmap_by_name_command(const KrbdIdentity& image, const OpenOptions& options) {
+  std::vector<std::string> argv{rbd_program, "-c", "/dev/null", "--no-mon-config", "unmap", "--pool", image.pool};
+  if (!image.name_space.empty()) argv.insert(argv.end(), {"--namespace", image.name_space});
+  argv.insert(argv.end(), {"--image", image.image});
+  if (!image.snapshot.empty()) argv.insert(argv.end(), {"--snap", image.snapshot});
+  return {.argv = std::move(argv), .timeout = options.timeout, .stop = options.stop};
 }
 
 /// What a program said about its failure: its lines that begin with `rbd: `, else the last one. Ceph's log comes before
@@ -117,11 +129,12 @@ inline std::uint64_t krbd_supported_features(const KernelTree& tree) {
 
 /// One at a time maps or unmaps an image and its snapshots on this host: held while it lives, by whichever program, and
 /// gone with it.
-/// The locked byte of /sys/bus/rbd/add stands for the image, so that images do not wait for each other. Only root opens
-/// that file, and containers have the same one.
-inline Result<Lock> krbd_lock(const KernelTree& tree, const KrbdIdentity& image, const OpenOptions& options) {
-  auto lock = Lock::take_part(tree.sys + "/bus/rbd/add", image.fsid + "/" + image.without_snapshot().spec(),
-                              options.timeout, options.stop);
+/// The locked byte of /sys/bus/rbd/add stands for the image, by its id where it has one, so that images do not wait for
+/// each other. Only root opens that file, and containers have the same one.
+inline Result<Lock> krbd_lock(const KernelTree& tree, const KrbdIdentity& image, const OpenOptions& options,
+                              const std::string& image_id = {}) {
+  const std::string which = image_id.empty() ? image.without_snapshot().spec() : image_id;
+  auto lock = Lock::take_part(tree.sys + "/bus/rbd/add", image.fsid + "/" + which, options.timeout, options.stop);
   if (lock) return lock;
   switch (lock.error().code()) {
     case Errc::cancelled: return fail(Errc::cancelled, "stopped while another program maps the image");
@@ -147,50 +160,86 @@ Result<KrbdDevice> krbd_map(const Runner& runner, const KernelTree& tree, const 
 }
 
 /// Waits for the node of a mapped image; udev's links come with it or are not needed.
-/// Errors: timed_out.
+/// Errors: unavailable (a file is in its place), timed_out.
 inline Result<void> krbd_wait_for_node(const KernelTree& tree, const KrbdDevice& device, const OpenOptions& options) {
   const std::string node = tree.dev + "/" + device.name();
-  const auto there = [&] { return ::access(node.c_str(), F_OK) == 0; };
-  const Waited waited = wait_until(there, std::chrono::steady_clock::now() + options.timeout, options.stop);
-  if (waited == Waited::done) return {};
+  std::optional<KrbdDevice> now = device;
+  struct ::stat about {};
+  const auto there_or_never = [&] {
+    now = krbd_read_device(tree, std::to_string(device.number));
+    if (!now || krbd_has_node(tree, *now)) return true;
+    return tree.number_of(node).empty() && ::stat(node.c_str(), &about) == 0;  // what is no device becomes none
+  };
+  const Waited waited = wait_until(there_or_never, std::chrono::steady_clock::now() + options.timeout, options.stop);
   if (waited == Waited::stopped) return fail(Errc::cancelled, "stopped while waiting for '" + node + "'");
+  if (!now) return fail(Errc::conflict, "somebody unmapped '" + device.identity.spec() + "' meanwhile");
+  if (waited == Waited::done && krbd_has_node(tree, *now)) return {};
+  if (waited == Waited::done || !tree.number_of(node).empty()) return fail(krbd_no_node(tree, *now));
   return fail(Error{Errc::timed_out, "'" + device.identity.spec() + "' is mapped, but '" + node +
                                          "' did not appear within " + std::to_string(options.timeout.count()) + " ms"}
                   .advise("is /dev a devtmpfs, or does udevd run?"));
 }
 
-inline Error krbd_busy(const KernelTree& tree, const KrbdDevice& device) {
-  const std::string users = in_use_by(device_users(tree, std::array{device.name()}));
-  return Error{Errc::in_use, "'" + tree.dev + "/" + device.name() + "' is " + users, native_errno(EBUSY)}.advise(
-      "close it there");
+inline Error krbd_busy(const KernelTree& tree, const KrbdDevice& device, const std::vector<std::string>& users) {
+  return Error{Errc::in_use, "'" + tree.dev + "/" + device.name() + "' is " + in_use_by(users), native_errno(EBUSY)}
+      .advise("close it there");
 }
 
-/// Unmaps every device of an image or snapshot. Nothing mapped is nothing to do, without a question to anybody.
+/// The command for a device: by its node, or without one by its names.
+/// Errors: unavailable, when neither tells it from others.
+inline Result<Command> krbd_choose_unmap(const KernelTree& tree, const KrbdDevice& device, const OpenOptions& options) {
+  if (krbd_has_node(tree, device)) return krbd_unmap_command(tree.dev + "/" + device.name(), options);
+  const auto alike =
+      krbd_find_if(tree, [&](const KrbdDevice& other) { return other.identity.spec() == device.identity.spec(); });
+  if (alike.size() == 1) return krbd_unmap_by_name_command(device.identity, options);
+  return fail(krbd_no_node(tree, device));
+}
+
+/// Unmaps a device. Pre: the caller holds the lock of its image.
 /// While the cluster does not answer, the kernel takes an unused device away all the same. The program that unmaps is
 /// ended at its deadline then, and the cluster gives up the kernel as it does with clients that died, 30 s later.
-/// Errors: in_use, with the users (what was unmapped before that stays so); unavailable (no program), timed_out (the
-/// cluster does not answer the kernel).
+/// Errors: in_use, with the users; unavailable (no program), timed_out (the cluster does not answer the kernel).
 template <CommandRunner Runner>
-Result<void> krbd_unmap(const Runner& runner, const KernelTree& tree, const KrbdIdentity& image,
-                        const OpenOptions& options, KrbdScope scope = KrbdScope::one) {
-  if (krbd_find(tree, image, scope).empty()) return {};
-  const auto lock = krbd_lock(tree, image, options);
-  if (!lock) return fail(lock.error());
-  for (const KrbdDevice& device : krbd_find(tree, image, scope)) {
-    const std::string node = tree.dev + "/" + device.name();
-    const std::string doing = "unmapping '" + node + "'";
-    auto output = runner.run(krbd_unmap_command(node, options));
+Result<void> krbd_unmap_one(const Runner& runner, const KernelTree& tree, const KrbdDevice& device,
+                            const OpenOptions& options) {
+  const std::string node = tree.dev + "/" + device.name();
+  const std::string doing = "unmapping '" + node + "'";
+  const auto command = krbd_choose_unmap(tree, device, options);
+  if (!command) return fail(Error{command.error()}.during(doing));
+  auto output = runner.run(*command);
+  const auto now = krbd_read_device(tree, std::to_string(device.number));
+  if (!now || !krbd_is_same(*now, device)) return {};  // gone, whatever was said
+  if (!output && output.error().code() == Errc::timed_out) {
+    return fail(std::move(output.error())
+                    .during(doing)
+                    .advise("does the cluster answer? as a last resort: rbd unmap -o force " + node));
+  }
+  if (!output) return fail(std::move(output.error()).during(doing));
+  if (output->exit_code == EBUSY) return fail(krbd_busy(tree, device, device_users(tree, std::array{device.name()})));
+  if (output->exit_code != 0) return fail(krbd_tool_error(*output, doing));
+  return fail(Errc::backend_failed, doing + ": rbd says that it did, and the kernel still has it");
+}
+
+/// Errors: in_use, with the first of these devices that is used, and its users.
+inline Result<void> krbd_check_all_unused(const KernelTree& tree, const std::vector<KrbdDevice>& devices) {
+  for (const KrbdDevice& device : devices) {
+    const auto users = device_users(tree, std::array{device.name()});
+    if (!users.empty()) return fail(krbd_busy(tree, device, users));
+  }
+  return {};
+}
+
+/// Unmaps these devices, as far as they are still mapped. None is nothing to do, without a question to anybody.
+/// Errors: those of `krbd_unmap_one`; what was unmapped before that stays so.
+template <CommandRunner Runner>
+Result<void> krbd_unmap_all(const Runner& runner, const KernelTree& tree, const std::vector<KrbdDevice>& devices,
+                            const OpenOptions& options) {
+  for (const KrbdDevice& device : devices) {
+    const auto lock = krbd_lock(tree, device.identity, options, device.image_id);
+    if (!lock) return fail(lock.error());
     const auto now = krbd_read_device(tree, std::to_string(device.number));
-    if (!now || now->identity != device.identity) continue;  // gone, whatever was said
-    if (!output && output.error().code() == Errc::timed_out) {
-      return fail(std::move(output.error())
-                      .during(doing)
-                      .advise("does the cluster answer? as a last resort: rbd unmap -o force " + node));
-    }
-    if (!output) return fail(std::move(output.error()).during(doing));
-    if (output->exit_code == EBUSY) return fail(krbd_busy(tree, device));
-    if (output->exit_code != 0) return fail(krbd_tool_error(*output, doing));
-    return fail(Errc::backend_failed, doing + ": rbd says that it did, and the kernel still has it");
+    if (!now || !krbd_is_same(*now, device)) continue;
+    if (auto done = krbd_unmap_one(runner, tree, device, options); !done) return done;
   }
   return {};
 }
