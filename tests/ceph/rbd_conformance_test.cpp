@@ -32,6 +32,15 @@ struct RbdFixture {
     return "csi-vol-1";
   }
 
+  static constexpr std::size_t every = 7;
+  /// A receipt is one argument here: how far, of what, on which base.
+  void leave_unfinished(const VolumeName& volume, Intent intent) const {
+    const bool is_receipt = intent.format == IntentFormat::current && intent.verb == "receive";
+    if (is_receipt) intent.arguments = {intent.argument(1) + "/" + intent.argument(0) + "/" + intent.argument(2)};
+    lab.leave_unfinished(volume, std::move(intent));
+  }
+  [[nodiscard]] std::string record_of(const VolumeName& volume) const { return lab.record(volume); }
+
   RbdLab lab;
   std::optional<Storage<Backend>> storage_;
 };

@@ -197,6 +197,42 @@ TEST_CASE("a removal that is refused has destroyed nothing, and leaves no record
   static_cast<void>(lab.rbd("group remove " + group));
 }
 
+TEST_CASE("a clone whose parent is missing says so, is found by check, and can be removed") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName origin = changed_volume(storage, "origin");
+  const VolumeName clone = must(storage.clone(origin, s1, {.vmid = guest, .name = volume_name("vm-990000101-clone")}));
+  const std::string header = "rbd_header." + must(storage.info(origin)).identity;
+  lab.rados("cp " + header + " kept");
+  lab.rados("rm " + header);
+  const auto is_told = [&](const auto& result) {
+    CHECK(refusal_of(result, Errc::corrupt).message().find("a parent of") != std::string::npos);
+  };
+  is_told(storage.open_volume(clone, Access::read_only));
+  is_told(storage.flatten(clone));
+  is_told(storage.snapshots(clone));
+  CHECK(must(storage.info(clone)).parent);
+  std::string found;
+  for (const Finding& finding : must(storage.check())) found += finding.object + " ";
+  CHECK(found.find(clone.str()) != std::string::npos);
+  must(storage.remove(clone));
+  CHECK(must(storage.list()).empty());
+}
+
+TEST_CASE("flatten is refused as long as a snapshot would need the parent still") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName origin = changed_volume(storage, "origin");
+  lab.rbd("snap protect " + lab.spec(origin.str()) + "@s1");
+  const VolumeName clone = volume_name("vm-990000101-clone");
+  lab.rbd("clone --image-feature layering,exclusive-lock " + lab.spec(origin.str()) + "@s1 " + lab.spec(clone.str()));
+  must(storage.snapshot(clone, s2));
+  CHECK(refusal_of(storage.flatten(clone), Errc::in_use).message().find("s2") != std::string::npos);
+  must(storage.remove_snapshot(clone, s2));
+  must(storage.flatten(clone));
+  must(storage.remove_snapshot(origin, s1));
+}
+
 TEST_CASE("what is unfinished takes no other verb, and a refusal changes nothing") {
   RbdLab lab;
   auto storage = lab.storage();

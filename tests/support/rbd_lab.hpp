@@ -7,6 +7,7 @@
 #include <stowage/backends/rbd.hpp>
 #include <stowage/storage.hpp>
 #include <stowage/testing/laws/bench.hpp>
+#include <stowage/testing/records.hpp>
 
 #include <unistd.h>
 #include <atomic>
@@ -107,28 +108,23 @@ class RbdLab {
   }
   Storage<Rbd> storage(const std::string& id = "st") const { return must(open(id)); }
 
-  /// Puts the record of a verb on a volume that nobody works on: `intent` has its verb, phase and arguments.
+  /// Puts the record of a verb on a volume: bound to it, and of nobody, unless `intent` says otherwise.
   void leave_unfinished(const VolumeName& volume, Intent intent) const {
-    const auto pool = must(::stowage::detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
-    auto image = must(::stowage::detail::rbd_look(*pool, volume.str()));
-    const auto place = must(::stowage::detail::rbd_record_place(*pool, image.get(), volume.str()));
-    intent.bound = place.bound;
-    intent.nonce = must(new_nonce());
-    leave_record(volume, must(intent_text(intent)));
+    with_record(volume, [&](const auto& pool, const auto& place) {
+      if (intent.nonce.empty()) intent.nonce = must(new_nonce());
+      put_record(pool, place, must(text_of_record(intent, place.bound)));
+    });
   }
-  /// Any text.
+  /// Puts any text there.
   void leave_record(const VolumeName& volume, const std::string& text) const {
-    const auto pool = must(::stowage::detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
-    auto image = must(::stowage::detail::rbd_look(*pool, volume.str()));
-    const auto place = must(::stowage::detail::rbd_record_place(*pool, image.get(), volume.str()));
-    must(::stowage::detail::rbd_swap_record(*pool, place.header,
-                                            must(::stowage::detail::rbd_read_record(*pool, place)).text, text));
+    with_record(volume, [&](const auto& pool, const auto& place) { put_record(pool, place, text); });
   }
   std::string record(const VolumeName& volume) const {
-    const auto pool = must(::stowage::detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
-    auto image = must(::stowage::detail::rbd_look(*pool, volume.str()));
-    const auto place = must(::stowage::detail::rbd_record_place(*pool, image.get(), volume.str()));
-    return must(::stowage::detail::rbd_read_record(*pool, place)).text;
+    std::string text;
+    with_record(volume, [&](const auto& pool, const auto& place) {
+      text = must(::stowage::detail::rbd_read_record(pool, place)).text;
+    });
+    return text;
   }
 
   /// The `rbd` command as client.admin.
@@ -190,6 +186,18 @@ class RbdLab {
   PrivFolder priv;
 
  private:
+  template <class Use>
+  void with_record(const VolumeName& volume, Use use) const {
+    const auto pool = must(::stowage::detail::rbd_open_pool(must(StorageId::parse("st")), config, options));
+    auto image = must(::stowage::detail::rbd_look(*pool, volume.str()));
+    use(*pool, must(::stowage::detail::rbd_record_place(*pool, image.get(), volume.str())));
+  }
+  static void put_record(const ::stowage::detail::RbdPool& pool, const ::stowage::detail::RbdRecordPlace& place,
+                         const std::string& text) {
+    const std::string before = must(::stowage::detail::rbd_read_record(pool, place)).text;
+    must(::stowage::detail::rbd_swap_record(pool, place.header, before, text));
+  }
+
   static void sweep_one(const ::stowage::detail::RbdPool& pool, const std::string& name) {
     if (auto image = ::stowage::detail::rbd_edit(pool, name)) {
       for (const SnapshotInfo& snapshot :

@@ -134,12 +134,6 @@ class Receiver {
       has_receipt_ = true;
     }
     if (auto whole = from_its_begin(); !whole) return whole;
-    if constexpr (requires { backend_.resume_receipt(volume_); }) {
-      if (receipt) {
-        if (auto ours = backend_.resume_receipt(volume_); !ours) return ours;
-        marked_ = true;
-      }
-    }
     if (before_ == header_->size) return {};  // then a snapshot of that name is ours
     if (auto free = without_target(); !free) return free;
     unchanged_needed_ = !receipt;
