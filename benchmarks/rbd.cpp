@@ -257,7 +257,7 @@ class RbdBench {
     const auto ours = [&](const std::string& n) {
       static_cast<void>(bench::must(storage_.clone(base, {.vmid = VmId{100}, .name = named(n)}), "clone"));
     };
-    row("clone", "rbd_clone3", bench::at_most(1.10), name, ours,
+    row("clone", "rbd_clone3", bench::at_most(1.35), name, ours,
         [&](const std::string& n) { bare_.clone(base.str(), "__base__", n); });
     row("clone", "`rbd clone`", bench::no_goal, name, ours, [&](const std::string& n) {
       rbd({"clone", "rbd/" + base.str() + "@__base__", "rbd/" + n});
@@ -267,7 +267,7 @@ class RbdBench {
   void removing() {
     const auto image = [&] { return made("x"); };
     const auto ours = [&](const std::string& n) { bench::must(storage_.remove(named(n)), "remove"); };
-    row("remove", "rbd_remove, and one open to look first", bench::at_most(1.10), image, ours,
+    row("remove", "rbd_remove, and one open to look first", bench::at_most(1.35), image, ours,
         [&](const std::string& n) {
           bare_.with_image(n, [](rbd_image_t) {});
           bare_.remove(n);

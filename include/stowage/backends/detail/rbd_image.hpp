@@ -136,7 +136,8 @@ inline Error rbd_watched(const std::string& spec, const std::vector<RbdWatcher>&
   std::string who;
   for (const RbdWatcher& watcher : others) who += (who.empty() ? "" : ", ") + watcher.str();
   return Error{Errc::in_use, "'" + spec + "' is held open by " + who, native_errno(EBUSY)}.advise(
-      "close it there; a client that died is given up after 30 s");
+      "close it there; a client that died is given up after 30 s, or at once by: ceph osd blocklist add " +
+      (others.empty() || others.front().self ? "ADDRESS" : others.front().address));
 }
 
 /// Errors: in_use, with the addresses. `own`: how many handles the caller has open to change it.

@@ -233,21 +233,23 @@ inline Liveness rbd_liveness_of(const Intent& intent, const std::map<std::string
   return liveness_here(intent.owner) == Liveness::live ? Liveness::live : Liveness::dead;
 }
 
-/// Puts the client of a dead run on the cluster's block list, for a day: its last messages may still be on their way.
-/// It fences all images of that client's connection. Errors: permission_denied. Blocks: until the OSDs know.
-inline Result<void> rbd_fence(const RbdPool& pool, const RbdLease& self, std::string address) {
+/// Puts a client on the cluster's block list, for a day: its last messages may still be on their way. It fences all
+/// images of that client's connection. Errors: permission_denied. Blocks: until the OSDs know.
+inline Result<void> rbd_lock_out(const RbdPool& pool, std::string address) {
   constexpr std::uint32_t day = 86400;
-  if (address.empty() || address == self.owner().client) return {};
   const int code = ::rados_blocklist_add(pool.cluster->client(), address.data(), day);
   if (code == -EPERM || code == -EACCES) {
-    return fail(Error{Errc::permission_denied,
-                      "client " + address +
-                          " of a verb that died cannot be put on the block"
-                          " list",
-                      native_errno(code)}
-                    .advise("the monitors must allow 'osd blocklist add': 'profile rbd'"));
+    return fail(
+        Error{Errc::permission_denied, "client " + address + " cannot be put on the block list", native_errno(code)}
+            .advise("the monitors must allow 'osd blocklist add': 'profile rbd'"));
   }
   return rbd_check(code, "putting client " + address + " on the block list");
+}
+
+/// The client of a dead run, if it is not our own.
+inline Result<void> rbd_fence(const RbdPool& pool, const RbdLease& self, const std::string& address) {
+  if (address.empty() || address == self.owner().client) return {};
+  return rbd_lock_out(pool, address);
 }
 
 }  // namespace stowage::detail

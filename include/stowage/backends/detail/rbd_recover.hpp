@@ -141,6 +141,21 @@ inline Result<std::string> rbd_recover_image(const RbdPoolPtr& pool, const RbdTr
                  });
 }
 
+/// Locks out all other clients that have the image open. Errors: permission_denied.
+inline Result<void> rbd_lock_out_watchers(const RbdPoolPtr& pool, const std::string& id) {
+  return rbd_run(pool, "fencing", {}, [pool, id](RbdProgress&) -> Result<void> {
+    auto image = rbd_look_by_id(*pool, id);
+    if (!image) return fail(std::move(image.error()));
+    const auto others = rbd_others(*pool, image->get(), 0);
+    if (!others) return fail(others.error());
+    for (const RbdWatcher& watcher : *others) {
+      if (watcher.self) continue;
+      if (auto out = rbd_lock_out(*pool, watcher.address); !out) return out;
+    }
+    return {};
+  });
+}
+
 /// Since when things without a header have been there, by the clock of this process: what somebody is just making is
 /// there for some milliseconds.
 class RbdSightings {
@@ -223,7 +238,7 @@ class RbdRecovery {
     if (!foreign && alive == Liveness::live && (own || !options_.fence)) return busy(trouble, intent.owner.str());
     if (options_.dry_run) return done(trouble, "finish or undo: " + intent.verb);
     const auto known = runs_.find(intent.nonce);
-    std::string fence = known == runs_.end() ? intent.owner.client : known->second.address;
+    const std::string fence = known == runs_.end() ? intent.owner.client : known->second.address;
     told(trouble,
          rbd_recover_image(pool_, trouble, std::move(fence), options_.then == RecoverOptions::Then::keep, work_));
   }
