@@ -710,6 +710,18 @@ TEST_CASE("OpenIscsi: who has a LUN open for writing is alone, when udev has loo
   refused(alone(20s), Errc::cancelled);
 }
 
+TEST_CASE("OpenIscsi: a file in the place of a disk's node is not the LUN") {
+  Initiator san;
+  san.two_luns();
+  auto storage = san.storage();
+  must(storage.activate(lun(1, first)));
+  for (const char* there : {"", "8:98\n"}) {  // a file, and the node of another disk
+    san.host.put("dev/sda", there);
+    const Error error = refusal_of(storage.activate(lun(1, first)), Errc::unavailable);
+    CHECK(has(error.detail(), "'" + san.host.at("dev/sda") + "' is not the device 8:97"));
+  }
+}
+
 TEST_CASE("OpenIscsi: nobody is logged out from what he uses") {
   Initiator san;
   san.two_luns();

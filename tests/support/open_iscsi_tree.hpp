@@ -47,7 +47,7 @@ class FakeHost {
   ~FakeHost() { std::filesystem::remove_all(root_); }
 
   detail::OpenIscsiHost host() const {
-    return {.kernel = {.sys = at("sys"), .dev = at("dev"), .proc = at("proc")},
+    return {.kernel = {.sys = at("sys"), .dev = at("dev"), .proc = at("proc"), .number_of = &number_in},
             .by_id = at("by-id"),
             .udev_queue = at("queue"),
             .databases = {at("iscsi")},
@@ -109,11 +109,17 @@ class FakeHost {
     put("sys/block/" + name + "/ro", "0\n");
     put("sys/block/" + name + "/dev", number_of(name) + "\n");
     std::filesystem::create_directories(root_ / ("sys/block/" + name + "/holders"));
-    put("dev/" + name, "");
+    put("dev/" + name, number_of(name));
   }
   /// A number for a device that nobody else has: "8:98" for sdb.
   static std::string number_of(const std::string& name) {
     return (name.starts_with("dm-") ? "253:" : "8:") + std::to_string(static_cast<unsigned char>(name.back()));
+  }
+  /// A node is a file with its number in it.
+  static std::string number_in(const std::string& node) {
+    std::string number;
+    if (std::filesystem::is_regular_file(node)) std::ifstream{node} >> number;
+    return number;
   }
   /// A device-mapper device on top of others.
   void mapper(const std::string& name, const std::string& called, const std::string& uuid,

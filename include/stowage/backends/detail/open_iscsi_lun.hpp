@@ -191,7 +191,8 @@ inline Result<KernelLun> find_lun(const OpenIscsiHost& host, std::vector<KernelL
 }
 
 /// Where the name of a volume leads to now is its LUN.
-/// Errors: unavailable, when udev has no such link; identity_changed, when it leads elsewhere.
+/// Errors: unavailable, when udev has no such link, or the node that it leads to is not the disk (a file that somebody
+/// made in its place); identity_changed, when it leads elsewhere.
 inline Result<void> check_link(const OpenIscsiHost& host, const KernelLun& lun, const std::string& by_id) {
   const std::string to = link_name(host.by_id + "/" + by_id);
   if (to.empty()) {
@@ -199,7 +200,13 @@ inline Result<void> check_link(const OpenIscsiHost& host, const KernelLun& lun, 
         Error{Errc::unavailable, "there is no " + host.by_id + "/" + by_id + ", though the LUN is there"}.advise(
             "udevadm settle, then udevadm trigger --subsystem-match=block"));
   }
-  if (leads_to(host, by_id, lun)) return {};
+  if (leads_to(host, by_id, lun)) {
+    const std::string node = path_of(host.kernel.dev, to);
+    const std::string number = attribute(host.kernel.sys + "/block/" + to + "/dev");
+    if (host.kernel.number_of(node) == number) return {};
+    return fail(Error{Errc::unavailable, "'" + node + "' is not the device " + number + " of LUN " + lun.str()}.advise(
+        "look at what it is, and remove it; then deactivate the storage, and activate it again"));
+  }
   return fail(Error{Errc::identity_changed, host.by_id + "/" + by_id + " leads to " + to + ", which is not LUN " +
                                                 lun.address + " of this target"}
                   .advise("another disk of this host has the same serial number"));
