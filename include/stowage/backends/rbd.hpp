@@ -124,11 +124,11 @@ class Rbd {
     return detail::rbd_create(pool_, volume, spec);
   }
   Result<void> remove(const VolumeName& volume, const RemoveOptions& options, const Work& work) {
-    return deactivate(volume).and_then([&] { return detail::rbd_remove_image(pool_, volume, options, work); });
+    return detail::rbd_remove_image(pool_, volume, options, work, unmap(volume));
   }
   Result<Bytes> resize(const VolumeName& volume, Bytes size) { return detail::rbd_resize(pool_, volume, size); }
   Result<void> rename(const VolumeName& volume, const VolumeName& to) {
-    return deactivate(volume).and_then([&] { return detail::rbd_rename_image(pool_, volume, to); });
+    return detail::rbd_rename_image(pool_, volume, to, unmap(volume));
   }
 
   Result<void> snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
@@ -138,14 +138,11 @@ class Rbd {
     return detail::rbd_list_snapshots(pool_, volume);
   }
   Result<void> rollback(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
-    return detail::krbd_unmap_unused(pool_, volume, {}, detail::KrbdScope::one).and_then([&] {
-      return detail::rbd_roll_back(pool_, volume, snapshot, work);
-    });
+    return detail::rbd_roll_back(pool_, volume, snapshot, work, unmap(volume, {}, detail::KrbdScope::one));
   }
   Result<void> remove_snapshot(const VolumeName& volume, const SnapshotName& snapshot) {
-    return deactivate(volume, snapshot).and_then([&] {
-      return detail::rbd_remove_one_snapshot(pool_, volume, snapshot);
-    });
+    return detail::rbd_remove_one_snapshot(pool_, volume, snapshot,
+                                           unmap(volume, snapshot.str(), detail::KrbdScope::one));
   }
 
   Result<void> clone(const VolumeName& base, const VolumeName& to, const CloneSpec&) {
@@ -155,7 +152,7 @@ class Rbd {
     return detail::rbd_clone(pool_, volume, snapshot.str(), to);
   }
   Result<void> make_template(const VolumeName& volume, const VolumeName& to) {
-    return deactivate(volume).and_then([&] { return detail::rbd_make_template(pool_, volume, to); });
+    return detail::rbd_make_template(pool_, volume, to, unmap(volume));
   }
   Result<void> flatten(const VolumeName& volume, const Work& work) {
     return detail::rbd_flatten_image(pool_, volume, work);
@@ -199,6 +196,11 @@ class Rbd {
 
  private:
   explicit Rbd(detail::RbdPoolPtr pool) noexcept : pool_{std::move(pool)} {}
+
+  [[nodiscard]] detail::KrbdUnmap unmap(const VolumeName& volume, std::string snapshot = {},
+                                        detail::KrbdScope scope = detail::KrbdScope::with_snapshots) const {
+    return {pool_, volume, std::move(snapshot), scope};
+  }
 
   [[nodiscard]] bool in_kernel(const UseOptions& use) const noexcept { return config().krbd || use.kernel; }
 

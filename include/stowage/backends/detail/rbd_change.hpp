@@ -56,6 +56,16 @@ inline Result<Bytes> rbd_resize(const RbdPoolPtr& pool, const VolumeName& volume
   });
 }
 
+/// Errors: already_exists.
+inline Result<void> rbd_name_is_free(const RbdPool& pool, const std::string& name) {
+  const auto there = rbd_look(pool, name);
+  if (there) {
+    return fail(Errc::already_exists, "there is an image '" + pool.spec(name) + "' already", native_errno(EEXIST));
+  }
+  if (there.error().code() != Errc::not_found) return fail(there.error());
+  return {};
+}
+
 inline Result<void> rbd_rename_free(const RbdPool& pool, const std::string& from, const std::string& to) {
   const int code = ::rbd_rename(pool.io.get(), from.c_str(), to.c_str());
   if (code == -EEXIST) {
@@ -65,14 +75,19 @@ inline Result<void> rbd_rename_free(const RbdPool& pool, const std::string& from
   return rbd_changed(code, "renaming '" + pool.spec(from) + "' to '" + to + "'");
 }
 
-inline Result<void> rbd_rename_image(const RbdPoolPtr& pool, const VolumeName& volume, const VolumeName& to) {
+/// `unmap()`: called when all else is proven, for what this host's kernel has of the image; then nobody may have it
+/// open.
+template <class Unmap>
+Result<void> rbd_rename_image(const RbdPoolPtr& pool, const VolumeName& volume, const VolumeName& to, Unmap unmap) {
   return rbd_run(pool, "renaming", {},
-                 [pool, from = volume.str(), to = to.str()](RbdProgress& progress) -> Result<void> {
+                 [pool, from = volume.str(), to = to.str(), unmap](RbdProgress& progress) -> Result<void> {
                    progress.look();
                    auto image = rbd_look(*pool, from);
                    if (!image) return fail(std::move(image.error()));
                    auto entered = rbd_enter(*pool, image->get(), from, Verb::rename);
                    if (!entered) return fail(std::move(entered.error()));
+                   if (auto free = rbd_name_is_free(*pool, to); !free) return free;
+                   if (auto unmapped = unmap(); !unmapped) return unmapped;
                    if (auto alone = rbd_nobody_else(*pool, image->get(), from, 0); !alone) return alone;
                    static_cast<void>(image->close());
                    if (auto begun = progress.begin(); !begun) return begun;
@@ -168,7 +183,6 @@ inline Result<void> rbd_finish_template(const RbdPool& pool, RbdImage& image, Rb
 inline Result<void> rbd_prove_template(const RbdPool& pool, ::rbd_image_t image, const std::string& from,
                                        const std::string& to, bool taken_over) {
   if (rbd_is_format_1(image)) return fail(rbd_format_1_error(pool.spec(from), "cannot be cloned"));
-  if (auto alone = rbd_nobody_else(pool, image, from, 1); !alone) return alone;
   if (auto free = rbd_no_obstacle(pool, image, from); !free) return free;
   auto snapshots = rbd_all_snapshots(image);
   if (!snapshots) return fail(snapshots.error());
@@ -177,15 +191,14 @@ inline Result<void> rbd_prove_template(const RbdPool& pool, ::rbd_image_t image,
     return fail(Error{Errc::wrong_state, "it has snapshots, '" + snapshots->front().name + "' for one"}.advise(
         "a template has none: remove them first"));
   }
-  const auto taken = rbd_look(pool, to);
-  if (taken) return fail(Errc::already_exists, "there is an image '" + pool.spec(to) + "' already");
-  if (taken.error().code() != Errc::not_found) return fail(taken.error());
-  return {};
+  return rbd_name_is_free(pool, to);
 }
 
-inline Result<void> rbd_make_template(const RbdPoolPtr& pool, const VolumeName& volume, const VolumeName& to) {
+/// `unmap`: as of `rbd_rename_image`.
+template <class Unmap>
+Result<void> rbd_make_template(const RbdPoolPtr& pool, const VolumeName& volume, const VolumeName& to, Unmap unmap) {
   return rbd_run(pool, "making a template", {},
-                 [pool, from = volume.str(), to = to.str()](RbdProgress& progress) -> Result<void> {
+                 [pool, from = volume.str(), to = to.str(), unmap](RbdProgress& progress) -> Result<void> {
                    progress.look();
                    auto image = rbd_edit(*pool, from);
                    if (!image) return fail(std::move(image.error()));
@@ -193,6 +206,8 @@ inline Result<void> rbd_make_template(const RbdPoolPtr& pool, const VolumeName& 
                    if (!entered) return fail(std::move(entered.error()));
                    const bool taken_over = entered->how == Admission::take_over;
                    if (auto good = rbd_prove_template(*pool, image->get(), from, to, taken_over); !good) return good;
+                   if (auto unmapped = unmap(); !unmapped) return unmapped;
+                   if (auto alone = rbd_nobody_else(*pool, image->get(), from, 1); !alone) return alone;
                    if (auto begun = progress.begin(); !begun) return begun;
                    auto run = RbdVerbRun::begin(*pool, Verb::make_template, from);
                    if (!run) return fail(std::move(run.error()));

@@ -137,4 +137,14 @@ inline Result<void> krbd_unmap_unused(const RbdPoolPtr& pool, const VolumeName& 
   return krbd_unmap_all(PosixRunner{}, {}, *devices, pool->options);
 }
 
+/// What a verb calls when all its proofs but the last hold: a verb that is refused has unmapped nothing.
+struct KrbdUnmap {
+  RbdPoolPtr pool;
+  VolumeName volume;
+  std::string snapshot;
+  KrbdScope scope = KrbdScope::with_snapshots;
+
+  Result<void> operator()() const { return krbd_unmap_unused(pool, volume, snapshot, scope); }
+};
+
 }  // namespace stowage::detail

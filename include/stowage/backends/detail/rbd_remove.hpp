@@ -49,12 +49,14 @@ inline Result<void> rbd_prove_childless(const RbdPool& pool, ::rbd_image_t image
                   .advise("remove them first, or with the volume"));
 }
 
-/// Nothing stands in the way of a removal. Errors: in_use.
-inline Result<void> rbd_prove_removable(const RbdPool& pool, ::rbd_image_t image, const std::string& name,
-                                        bool with_snapshots) {
-  return rbd_nobody_else(pool, image, name, 0)
-      .and_then([&] { return rbd_no_obstacle(pool, image, name); })
-      .and_then([&] { return rbd_prove_childless(pool, image, name, with_snapshots); });
+/// Nothing stands in the way of a removal. `unmap`: as of `rbd_rename_image`. Errors: in_use.
+template <class Unmap>
+Result<void> rbd_prove_removable(const RbdPool& pool, ::rbd_image_t image, const std::string& name, bool with_snapshots,
+                                 Unmap unmap) {
+  return rbd_no_obstacle(pool, image, name)
+      .and_then([&] { return rbd_prove_childless(pool, image, name, with_snapshots); })
+      .and_then([&] { return unmap(); })
+      .and_then([&] { return rbd_nobody_else(pool, image, name, 0); });
 }
 
 /// An image that has no name any more, to look at it.
@@ -237,11 +239,13 @@ inline Result<void> rbd_remove_proven(const RbdPool& pool, const RbdEntry& entry
   return fail(rbd_undone(std::move(again), has_snapshots.error()));
 }
 
-inline Result<void> rbd_move_to_trash(const RbdPool& pool, RbdImage image, const std::string& name,
-                                      RbdProgress& progress) {
+template <class Unmap>
+Result<void> rbd_move_to_trash(const RbdPool& pool, RbdImage image, const std::string& name, Unmap unmap,
+                               RbdProgress& progress) {
   if (rbd_is_format_1(image.get())) return fail(rbd_format_1_error(pool.spec(name), "the trash does not take"));
-  if (auto alone = rbd_nobody_else(pool, image.get(), name, 0); !alone) return alone;
   if (auto free = rbd_no_obstacle(pool, image.get(), name); !free) return free;
+  if (auto unmapped = unmap(); !unmapped) return unmapped;
+  if (auto alone = rbd_nobody_else(pool, image.get(), name, 0); !alone) return alone;
   static_cast<void>(image.close());
   if (auto begun = progress.begin(); !begun) return begun;
   return rbd_changed(::rbd_trash_move(pool.io.get(), name.c_str(), 0), "moving '" + pool.spec(name) + "' to the trash");
@@ -268,45 +272,48 @@ inline Result<void> rbd_remove_orphan(const RbdPool& pool, const std::string& na
   return fail(rbd_undone(back.and_then([&] { return (*run)->undo(); }), std::move(gone.error())));
 }
 
-inline Result<void> rbd_remove_image(const RbdPoolPtr& pool, const VolumeName& volume, const RemoveOptions& options,
-                                     const Work& work) {
-  return rbd_run(pool, "removing", work, [pool, name = volume.str(), options](RbdProgress& progress) -> Result<void> {
-    progress.look();
-    auto image = rbd_look(*pool, name);
-    if (!image) {
-      if (auto broken = rbd_broken_chain(*pool, name); broken && !options.trash) {
-        return rbd_remove_orphan(*pool, name, *std::move(broken), progress);
-      }
-      if (image.error().code() != Errc::not_found) return fail(std::move(image.error()));
-      if (auto begun = progress.begin(); !begun) return begun;
-      const auto restored = rbd_clear_broken(*pool, name, progress);
-      if (!restored) return fail(restored.error());
-      if (!*restored) return {};
-      progress.look();
-      image = rbd_look(*pool, name);
-      if (!image) return fail(std::move(image.error()));
-    }
-    auto entered = rbd_enter(*pool, image->get(), name, Verb::remove);
-    if (!entered) return fail(std::move(entered.error()));
-    if (options.trash) {  // keeps snapshots and clones
-      if (entered->record.intent) {
-        return fail(Error{Errc::wrong_state, "it is unfinished: " + holder_of(*entered->record.intent)}.advise(
-            way_out_of(*entered->record.intent)));
-      }
-      return rbd_move_to_trash(*pool, *std::move(image), name, progress);
-    }
-    // What a removal or an import had is decided already.
-    const bool with_snapshots =
-        options.snapshots || (entered->record.intent && entered->record.intent->verb == "remove");
-    if (auto free = rbd_prove_removable(*pool, image->get(), name, with_snapshots); !free) return free;
-    if (rbd_is_format_1(image->get())) {
-      return rbd_remove_format_1(*pool, *std::move(image), *entered, name, progress);
-    }
-    const std::string id = entered->place.header.substr(std::string_view{"rbd_header."}.size());
-    static_cast<void>(image->close());
-    if (auto begun = progress.begin(); !begun) return begun;
-    return rbd_remove_proven(*pool, {name, id}, *entered, progress);
-  });
+/// `unmap`: as of `rbd_rename_image`.
+template <class Unmap>
+Result<void> rbd_remove_image(const RbdPoolPtr& pool, const VolumeName& volume, const RemoveOptions& options,
+                              const Work& work, Unmap unmap) {
+  return rbd_run(
+      pool, "removing", work, [pool, name = volume.str(), options, unmap](RbdProgress& progress) -> Result<void> {
+        progress.look();
+        auto image = rbd_look(*pool, name);
+        if (!image) {
+          if (auto broken = rbd_broken_chain(*pool, name); broken && !options.trash) {
+            return rbd_remove_orphan(*pool, name, *std::move(broken), progress);
+          }
+          if (image.error().code() != Errc::not_found) return fail(std::move(image.error()));
+          if (auto begun = progress.begin(); !begun) return begun;
+          const auto restored = rbd_clear_broken(*pool, name, progress);
+          if (!restored) return fail(restored.error());
+          if (!*restored) return {};
+          progress.look();
+          image = rbd_look(*pool, name);
+          if (!image) return fail(std::move(image.error()));
+        }
+        auto entered = rbd_enter(*pool, image->get(), name, Verb::remove);
+        if (!entered) return fail(std::move(entered.error()));
+        if (options.trash) {  // keeps snapshots and clones
+          if (entered->record.intent) {
+            return fail(Error{Errc::wrong_state, "it is unfinished: " + holder_of(*entered->record.intent)}.advise(
+                way_out_of(*entered->record.intent)));
+          }
+          return rbd_move_to_trash(*pool, *std::move(image), name, unmap, progress);
+        }
+        // What a removal or an import had is decided already.
+        const bool with_snapshots =
+            options.snapshots || (entered->record.intent && entered->record.intent->verb == "remove");
+        if (auto free = rbd_prove_removable(*pool, image->get(), name, with_snapshots, unmap); !free) return free;
+        if (rbd_is_format_1(image->get())) {
+          return rbd_remove_format_1(*pool, *std::move(image), *entered, name, progress);
+        }
+        const std::string id = entered->place.header.substr(std::string_view{"rbd_header."}.size());
+        static_cast<void>(image->close());
+        if (auto begun = progress.begin(); !begun) return begun;
+        return rbd_remove_proven(*pool, {name, id}, *entered, progress);
+      });
 }
 
 }  // namespace stowage::detail

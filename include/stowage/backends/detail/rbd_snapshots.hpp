@@ -58,18 +58,20 @@ inline Result<void> rbd_finish_rollback(::rbd_image_t image, const std::string& 
 
 /// Object by object: the record says so until it is whole. Nobody may have the image open meanwhile, and nobody gets
 /// its lock.
-inline Result<void> rbd_roll_back(const RbdPoolPtr& pool, const VolumeName& volume, const SnapshotName& snapshot,
-                                  const Work& work) {
+template <class Unmap>
+Result<void> rbd_roll_back(const RbdPoolPtr& pool, const VolumeName& volume, const SnapshotName& snapshot,
+                           const Work& work, Unmap unmap) {
   return rbd_run(pool, "rolling back", work,
-                 [pool, name = volume.str(), snapshot = snapshot.str()](RbdProgress& progress) -> Result<void> {
+                 [pool, name = volume.str(), snapshot = snapshot.str(), unmap](RbdProgress& progress) -> Result<void> {
                    progress.look();
                    auto image = rbd_edit(*pool, name);
                    if (!image) return fail(std::move(image.error()));
                    auto entered = rbd_enter(*pool, image->get(), name, Verb::rollback, {snapshot});
                    if (!entered) return fail(std::move(entered.error()));
                    if (auto there = rbd_has_snapshot(*pool, image->get(), name, snapshot); !there) return there;
-                   if (auto alone = rbd_nobody_else(*pool, image->get(), name, 1); !alone) return alone;
                    if (auto free = rbd_not_mirrored(*pool, image->get(), name); !free) return free;
+                   if (auto unmapped = unmap(); !unmapped) return unmapped;
+                   if (auto alone = rbd_nobody_else(*pool, image->get(), name, 1); !alone) return alone;
                    if (auto begun = progress.begin(); !begun) return begun;
                    auto run = RbdVerbRun::begin(*pool, Verb::rollback, name);
                    if (!run) return fail(std::move(run.error()));
@@ -144,10 +146,12 @@ class RbdSnapshotKeys {
   std::optional<RbdOmapAnswer> answer_;
 };
 
-inline Result<void> rbd_remove_one_snapshot(const RbdPoolPtr& pool, const VolumeName& volume,
-                                            const SnapshotName& snapshot) {
+/// `unmap`: as of `rbd_rename_image`.
+template <class Unmap>
+Result<void> rbd_remove_one_snapshot(const RbdPoolPtr& pool, const VolumeName& volume, const SnapshotName& snapshot,
+                                     Unmap unmap) {
   return rbd_run(pool, "removing the snapshot", {},
-                 [pool, name = volume.str(), snapshot = snapshot.str()](RbdProgress& progress) -> Result<void> {
+                 [pool, name = volume.str(), snapshot = snapshot.str(), unmap](RbdProgress& progress) -> Result<void> {
                    progress.look();
                    auto image = rbd_edit(*pool, name);
                    if (!image) return fail(std::move(image.error()));
@@ -160,6 +164,8 @@ inline Result<void> rbd_remove_one_snapshot(const RbdPoolPtr& pool, const Volume
                    if (is_protected != 0 || !keys.without_clones()) {
                      if (auto unused = rbd_free_of_clones(*pool, image->get(), name, snapshot); !unused) return unused;
                    }
+                   if (auto there = rbd_has_snapshot(*pool, image->get(), name, snapshot); !there) return there;
+                   if (auto unmapped = unmap(); !unmapped) return unmapped;
                    if (auto begun = progress.begin(); !begun) return begun;
                    return rbd_drop_snapshot(image->get(), snapshot).map([&] { keys.forget_identity(image->get()); });
                  });
