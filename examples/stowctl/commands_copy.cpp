@@ -2,6 +2,7 @@
 
 #include "command.hpp"
 #include "json_output.hpp"
+#include "new_file.hpp"
 #include "progress_line.hpp"
 #include "rate.hpp"
 
@@ -34,22 +35,12 @@ bool names_file(const std::string& text) {
   return text.starts_with('/') || text.starts_with('.') || text.find(':') == text.npos;
 }
 
-Error copy_file_error(const std::string& file, int error) {
-  const Errc code = error == ENOENT                       ? Errc::not_found
-                    : error == EEXIST                     ? Errc::already_exists
-                    : error == EACCES || error == EPERM   ? Errc::permission_denied
-                    : error == ENOSPC || error == EFBIG   ? Errc::no_space
-                    : error == EISDIR || error == ENOTDIR ? Errc::invalid_argument
-                                                          : Errc::backend_failed;
-  return Error{code, native_errno(error).message(), native_errno(error)}.about("file '" + file + "'");
-}
-
 /// Where the bytes come from: calls `work(queue, extents)`.
 template <class Work>
 Result<Answer> with_source(Context& context, const CopyArguments& arguments, Rate& rate, Work work) {
   if (names_file(arguments.from)) {
     const Fd file{::open(arguments.from.c_str(), O_RDONLY | O_CLOEXEC)};
-    if (!file) return fail(copy_file_error(arguments.from, errno));
+    if (!file) return fail(file_error(arguments.from, errno));
     const auto extents = file_extents(file.get());
     if (!extents) return fail(Error{extents.error()}.about("file '" + arguments.from + "'"));
     auto queue = UringQueue::open(arguments.from, Access::read_only, arguments.queue_depth);
@@ -78,31 +69,23 @@ template <class Copy>
 Result<Copied> onto_file(const Context& context, const CopyArguments& arguments, Bytes size, Copy copy) {
   struct ::stat about {};
   const bool there = ::stat(arguments.to.c_str(), &about) == 0;
-  if (there && !context.options().yes && S_ISREG(about.st_mode)) {
-    return fail(
-        Error{Errc::already_exists, "it exists"}.about("file '" + arguments.to + "'").advise("--yes overwrites it"));
-  }
   if (there && !S_ISREG(about.st_mode)) {
     if (auto sure = context.confirm("Overwrite " + arguments.to + "?"); !sure) return fail(std::move(sure.error()));
     auto queue = UringQueue::open(arguments.to, Access::read_write, arguments.queue_depth);
     if (!queue) return fail(std::move(queue.error()).about("file '" + arguments.to + "'"));
     return copy(*queue, CopyOptions{});
   }
-  const std::string partial = arguments.to + ".partial-" + std::to_string(::getpid());
-  Fd file{::open(partial.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0640)};
-  if (!file) return fail(copy_file_error(partial, errno));
+  auto file = NewFile::create(context, arguments.to);
+  if (!file) return fail(std::move(file.error()));
+  if (::ftruncate(file->fd(), static_cast<::off_t>(size.count)) != 0) return fail(file_error(file->partial(), errno));
   const auto fill = [&]() -> Result<Copied> {
-    if (::ftruncate(file.get(), static_cast<::off_t>(size.count)) != 0) return fail(copy_file_error(partial, errno));
-    auto queue = UringQueue::over(std::move(file), arguments.queue_depth);
-    if (!queue) return fail(std::move(queue.error()).about("file '" + partial + "'"));
+    auto queue = UringQueue::over(Fd{::fcntl(file->fd(), F_DUPFD_CLOEXEC, 3)}, arguments.queue_depth);
+    if (!queue) return fail(std::move(queue.error()).about("file '" + file->partial() + "'"));
     return copy(*queue, CopyOptions{.fresh = true});
   };
-  auto copied = fill();
-  if (copied && ::rename(partial.c_str(), arguments.to.c_str()) != 0) {
-    copied = fail(copy_file_error(arguments.to, errno));
-  }
-  if (!copied) ::unlink(partial.c_str());
-  return copied;
+  const auto copied = fill();
+  if (!copied) return copied;
+  return file->finish().map([&] { return *copied; });
 }
 
 template <class Copy>

@@ -2,6 +2,7 @@
 
 #include "command.hpp"
 #include "json_output.hpp"
+#include "new_file.hpp"
 #include "progress_line.hpp"
 #include "rate.hpp"
 
@@ -40,58 +41,29 @@ struct ImportArguments {
 /// The format of our own: a snapshot, or what has changed since another.
 constexpr std::string_view snapshot_format = "stowage";
 
-Error file_error(const std::string& file, int error) {
-  const Errc code = error == ENOENT                       ? Errc::not_found
-                    : error == EEXIST                     ? Errc::already_exists
-                    : error == EACCES || error == EPERM   ? Errc::permission_denied
-                    : error == ENOSPC                     ? Errc::no_space
-                    : error == EISDIR || error == ENOTDIR ? Errc::invalid_argument
-                                                          : Errc::backend_failed;
-  return Error{code, native_errno(error).message(), native_errno(error)}.about("file '" + file + "'");
-}
-
-/// The file that an export writes. A regular file appears under its name when it is complete, and not before.
+/// Where an export goes: a new file, or what is there: a pipe, a device, stdout.
 class Target {
  public:
   static Result<Target> open(const Context& context, const std::string& file) {
-    if (file == "-") return Target{Fd{::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)}, {}, {}};
+    if (file == "-") return Target{Fd{::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)}};
     struct ::stat about {};
-    const bool there = ::stat(file.c_str(), &about) == 0;
-    if (there && !S_ISREG(about.st_mode)) {  // a pipe, a device
+    if (::stat(file.c_str(), &about) == 0 && !S_ISREG(about.st_mode)) {
       Fd fd{::open(file.c_str(), O_WRONLY | O_CLOEXEC)};
       if (!fd) return fail(file_error(file, errno));
-      return Target{std::move(fd), {}, {}};
+      return Target{std::move(fd)};
     }
-    if (there && !context.options().yes) {
-      return fail(Error{Errc::already_exists, "it exists"}.about("file '" + file + "'").advise("--yes overwrites it"));
-    }
-    std::string partial = file + ".partial-" + std::to_string(::getpid());
-    Fd fd{::open(partial.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640)};
-    if (!fd) return fail(file_error(partial, errno));
-    return Target{std::move(fd), std::move(partial), file};
-  }
-  Target(Target&&) = default;
-  Target& operator=(Target&&) = delete;
-  ~Target() {
-    if (fd_ && !partial_.empty()) ::unlink(partial_.c_str());
+    return NewFile::create(context, file).map([](NewFile&& fresh) { return Target{std::move(fresh)}; });
   }
 
-  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
-  Result<void> finish() {
-    if (partial_.empty()) return {};
-    if (::fsync(fd_.get()) != 0 || ::rename(partial_.c_str(), file_.c_str()) != 0)
-      return fail(file_error(file_, errno));
-    fd_.reset();
-    return {};
-  }
+  [[nodiscard]] int fd() const noexcept { return file_ ? file_->fd() : fd_.get(); }
+  Result<void> finish() { return file_ ? file_->finish() : Result<void>{}; }
 
  private:
-  Target(Fd fd, std::string partial, std::string file)
-      : fd_{std::move(fd)}, partial_{std::move(partial)}, file_{std::move(file)} {}
+  explicit Target(Fd fd) : fd_{std::move(fd)} {}
+  explicit Target(NewFile file) : file_{std::move(file)} {}
 
-  Fd fd_;
-  std::string partial_;
-  std::string file_;
+  Fd fd_{};
+  std::optional<NewFile> file_{};
 };
 
 /// A snapshot that the command line may name.

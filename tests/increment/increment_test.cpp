@@ -19,6 +19,7 @@ using namespace stowage;
 using testing::CollectedBytes;
 using testing::GivenBytes;
 using testing::MemoryBackend;
+using testing::MemoryQueue;
 using testing::must;
 using testing::pattern;
 using testing::refusal_of;
@@ -358,6 +359,42 @@ TEST_CASE("increment: whichever call fails, the next try makes it good") {
     CHECK_FALSE(pair.to.incomplete());
     REQUIRE((pair.to.content(1_MiB) == pair.second));
   }
+}
+
+TEST_CASE("increment: zeros of any length are written in parts that each end before their deadline") {
+  struct Seen {
+    MemoryQueue queue;
+    std::vector<IoRequest> requests{};
+    Submitted submit(const IoRequest& request) {
+      requests.push_back(request);
+      return queue.submit(request);
+    }
+    Result<std::size_t> reap(std::span<IoCompletion> out) { return queue.reap(out); }
+    [[nodiscard]] Readiness ready() const { return queue.ready(); }
+    [[nodiscard]] std::size_t in_flight() const { return queue.in_flight(); }
+    [[nodiscard]] std::size_t depth() const { return queue.depth(); }
+    [[nodiscard]] Bytes block_size() const { return queue.block_size(); }
+    [[nodiscard]] Bytes size() const { return queue.size(); }
+  };
+  Lab lab;
+  lab.make(1_GiB);
+  auto device = must(lab.storage.open_volume(disk, Access::read_write));
+  Seen seen{must(device.queue(2))};
+  {
+    stowage::detail::WriteBehind writes{seen, 2, {}};
+    must(writes.room());
+    must(writes.zeros(4_KiB, 200_MiB + 4_KiB));
+    must(writes.flush());
+  }
+  Bytes at = 4_KiB;
+  for (const IoRequest& request : seen.requests) {
+    if (request.op == IoOp::flush) continue;
+    CHECK(request.op == IoOp::write_zeroes);
+    CHECK(request.offset == at);
+    CHECK(request.length <= 32_MiB);
+    at += request.length;
+  }
+  CHECK(at == 200_MiB + 8_KiB);
 }
 
 TEST_CASE("increment: progress is told, and a stop leaves a receipt") {

@@ -102,8 +102,8 @@ Result<void> through_copy(BrokenQueue queue, IoOp op) {
 Result<void> through_stream(BrokenQueue queue, IoOp op) {
   stowage::detail::WriteBehind<BrokenQueue> writes{queue, 2, {}};
   const std::span<const std::byte> room = must(writes.room());
-  const auto data = op == IoOp::write ? room.first(512) : room.first(0);
-  if (auto good = writes.submit(4_KiB, data, data.empty() ? 4_KiB : Bytes{}); !good) return good;
+  auto good = op == IoOp::write ? writes.data(4_KiB, room.first(512)) : writes.zeros(4_KiB, 4_KiB);
+  if (!good) return good;
   return writes.flush();
 }
 

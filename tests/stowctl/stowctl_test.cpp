@@ -4,6 +4,8 @@
 
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -279,6 +281,23 @@ TEST_CASE("stowctl list: of no storage at all") {
   const Stowctl stowctl;
   CHECK(stowctl.ask({"list"}) == json::array());
   CHECK(stowctl.ask({"status"}) == json::array());
+}
+
+TEST_CASE("stowctl copy: a file that takes the place of another has its owner and mode") {
+  const Stowctl stowctl;
+  stowctl.write("from", std::string(8192, 'a'));
+  stowctl.write("to", "before");
+  const std::string to = stowctl.file("to");
+  REQUIRE(::chmod(to.c_str(), 0604) == 0);
+  const bool is_root = ::geteuid() == 0;
+  if (is_root) REQUIRE(::chown(to.c_str(), 65534, 65534) == 0);
+  stowctl.refused(4, {"copy", stowctl.file("from"), to});
+  CHECK(stowctl.ask({"--yes", "copy", stowctl.file("from"), to})["bytes"] == 8192);
+  struct ::stat now {};
+  REQUIRE(::stat(to.c_str(), &now) == 0);
+  CHECK((now.st_mode & 07777U) == 0604);
+  if (is_root) CHECK((now.st_uid == 65534 && now.st_gid == 65534));
+  CHECK(stowctl.read("to") == std::string(8192, 'a'));
 }
 
 TEST_CASE("stowctl: a result that cannot be written is no success") {

@@ -227,6 +227,26 @@ TEST_CASE("copy: a device that cannot tell where its data are is read as a whole
   }
 }
 
+TEST_CASE("copy: what a source has grown by since its extents were asked is data", "[transfer]") {
+  // of a plan, with extents that end in the middle of a chunk, at its end, and in a hole
+  for (const std::uint64_t known : {4096U, 61'440U, 65'536U, 131'072U}) {
+    for (const bool ends_in_hole : {false, true}) {
+      std::vector<Extent> extents{{Bytes{}, 4_KiB, true}};
+      if (known > 4096) extents.push_back({4_KiB, Bytes{known - 4096}, !ends_in_hole});
+      ::stowage::detail::CopyPlan plan{{1 << 20U, 65'536, 512, 1 << 25U}, extents};
+      std::uint64_t data_from = known;
+      while (const auto piece = plan.next()) {
+        CHECK((piece->at < known || !piece->hole()));
+        if (piece->at + piece->length <= known) continue;
+        CHECK(piece->data_begin <= std::max(piece->at, data_from));
+        CHECK(piece->data_end == piece->at + piece->length);
+        data_from = piece->at + piece->length;
+      }
+      CHECK(data_from == 1 << 20U);
+    }
+  }
+}
+
 TEST_CASE("copy: devices are copied as queues are", "[transfer]") {
   Volume source{3_MiB};
   Volume destination{3_MiB};

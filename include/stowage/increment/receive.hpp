@@ -242,10 +242,10 @@ class Receiver {
   template <class Writes>
   Result<void> submit(Writes& writes, Device& device, const StreamRecord& record, std::span<std::byte> room) {
     const Bytes length = round_up(record.length, device.block_size());
-    if (record.kind == StreamRecord::Kind::zeros) return writes.submit(record.offset, {}, length);
+    if (record.kind == StreamRecord::Kind::zeros) return writes.zeros(record.offset, length);
     std::fill(room.begin() + static_cast<std::ptrdiff_t>(record.length.count),
               room.begin() + static_cast<std::ptrdiff_t>(length.count), std::byte{});
-    return writes.submit(record.offset, room.first(length.count));
+    return writes.data(record.offset, room.first(length.count));
   }
 
   Result<void> wait_for(const RateLimit& limit) const {

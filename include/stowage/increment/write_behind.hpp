@@ -1,6 +1,7 @@
 #pragma once
 // Writes that are not waited for one by one, in a fixed number of buffers.
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstddef>
@@ -45,23 +46,15 @@ class WriteBehind {
     }
     return slots_.idle.front().memory;
   }
-  /// Has the begin of the room written there; or, without any data, that range of zeros.
-  Result<void> submit(Bytes at, std::span<const std::byte> data, Bytes zeros = Bytes{}) {
-    CopySlot& slot = slots_.idle.pop();
-    slot.reading = {slot.memory.data(), data.size()};
-    slot.length = at.count;
-    IoRequest request{.op = IoOp::write_zeroes, .offset = at, .length = zeros, .token = slots_.index_of(slot)};
-    if (!data.empty()) {
-      request = {.op = IoOp::write, .offset = at, .buffers = {&slot.reading, 1}, .token = request.token};
-    }
-    Submitted submitted = queue_.submit(request);
-    for (; submitted == Submitted::queue_full; submitted = queue_.submit(request)) {
-      if (auto good = reap(); !good) return good;
-    }
-    if (submitted == Submitted::invalid) {
-      return fail(Errc::invalid_argument, "the volume does not take a write of " +
-                                              std::to_string(data.size() + zeros.count) + " bytes at " +
-                                              std::to_string(at.count));
+  /// Has the begin of the room written there.
+  Result<void> data(Bytes at, std::span<const std::byte> data) { return submit(at, data, Bytes{}); }
+  /// Has that range written with zeros, in requests that each end before their deadline. Waits for room for them.
+  Result<void> zeros(Bytes at, Bytes length) {
+    for (const Bytes end = at + length; at < end;) {
+      if (auto free = room(); !free) return fail(std::move(free.error()));
+      const Bytes part = std::min(end - at, most_zeros);
+      if (auto good = submit(at, {}, part); !good) return good;
+      at += part;
     }
     return {};
   }
@@ -82,6 +75,27 @@ class WriteBehind {
  private:
   static constexpr std::chrono::milliseconds patience{100};  // then it looks whether it is to stop
   static constexpr std::uint64_t flush_token = ~std::uint64_t{0};
+  static constexpr Bytes most_zeros = 32_MiB;  // on rbd it is one message for each 4 MiB
+
+  Result<void> submit(Bytes at, std::span<const std::byte> data, Bytes zeros) {
+    CopySlot& slot = slots_.idle.pop();
+    slot.reading = {slot.memory.data(), data.size()};
+    slot.length = at.count;
+    IoRequest request{.op = IoOp::write_zeroes, .offset = at, .length = zeros, .token = slots_.index_of(slot)};
+    if (!data.empty()) {
+      request = {.op = IoOp::write, .offset = at, .buffers = {&slot.reading, 1}, .token = request.token};
+    }
+    Submitted submitted = queue_.submit(request);
+    for (; submitted == Submitted::queue_full; submitted = queue_.submit(request)) {
+      if (auto good = reap(); !good) return good;
+    }
+    if (submitted == Submitted::invalid) {
+      return fail(Errc::invalid_argument, "the volume does not take a write of " +
+                                              std::to_string(data.size() + zeros.count) + " bytes at " +
+                                              std::to_string(at.count));
+    }
+    return {};
+  }
 
   /// At least one completion, or some time.
   Result<void> reap() {

@@ -19,7 +19,8 @@
 namespace stowage {
 
 /// Copies what `source` reads to `destination`. Both queues are idle and nobody else's, and are idle again afterwards.
-/// `extents`: where the source has data, as `MappedDevice::extents` tells it; empty: not known. With `only_extents`
+/// `extents`: where the source has data, as `MappedDevice::extents` tells it; what lies after the last of them is not
+/// known, and read: it may have grown. With `only_extents`
 /// they are all that is copied, sorted and from block to block; see `TracksChanges`.
 ///
 /// The destination is as large as the source or larger; what lies behind the end of the source is left as it is, but

@@ -35,9 +35,9 @@ class CopyPlan {
     bool only_extents = false;  ///< and nothing between them
   };
 
-  /// Without extents, all of it is data.
+  /// What lies after the last extent is data: without any, all of it; else what a volume has grown by since.
   CopyPlan(const Sizes& sizes, std::span<const Extent> extents) noexcept
-      : sizes_{sizes}, extents_{extents}, unknown_{extents.empty()} {}
+      : sizes_{sizes}, extents_{extents}, known_{extents.empty() ? 0 : end_of(extents.back())} {}
 
   /// How many bytes all pieces have.
   [[nodiscard]] std::uint64_t total() const noexcept {
@@ -51,10 +51,6 @@ class CopyPlan {
     if (at_ == sizes_.total) return std::nullopt;
     const std::uint64_t begin = at_;
     const std::uint64_t chunk_end = std::min(begin / sizes_.chunk * sizes_.chunk + sizes_.chunk, sizes_.total);
-    if (unknown_) {
-      at_ = chunk_end;
-      return CopyPiece{begin, at_ - begin, begin, at_};
-    }
     const std::uint64_t data = data_from(begin);
     if (data >= chunk_end) {
       const std::uint64_t end = data == sizes_.total ? data : data / sizes_.chunk * sizes_.chunk;
@@ -81,10 +77,11 @@ class CopyPlan {
     while (!extents_.empty() && (!extents_.front().allocated || end_of(extents_.front()) <= at)) {
       extents_ = extents_.subspan(1);
     }
-    return extents_.empty() ? sizes_.total : std::clamp(extents_.front().offset.count, at, sizes_.total);
+    return std::clamp(extents_.empty() ? known_ : extents_.front().offset.count, at, sizes_.total);
   }
   /// Where the last data before `limit` end, on a block.
   [[nodiscard]] std::uint64_t data_until(std::uint64_t limit) const noexcept {
+    if (limit > known_) return limit;
     std::uint64_t end = 0;
     for (const Extent& extent : extents_) {
       if (extent.offset.count >= limit) break;
@@ -96,7 +93,7 @@ class CopyPlan {
 
   Sizes sizes_;
   std::span<const Extent> extents_;
-  bool unknown_;
+  std::uint64_t known_;  // what lies before it is told by the extents
   std::uint64_t at_ = 0;
 };
 
