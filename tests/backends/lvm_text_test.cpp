@@ -292,7 +292,7 @@ TEST_CASE("a listing asks for less, and is read too") {
   CHECK(columns(detail::LvmDetail::all) == detail::lvm_columns.size());
   CHECK(columns(detail::LvmDetail::listing) == detail::lvm_listing_columns);
   const std::string text =
-      "  vg\n  vm-1-x\n  u\n  8388608\n  Vwi-a-tz-k\n  pool\n  base-1-x\n  50.00\n  1700000000\n  a,b\n";
+      "  vg\n  vm-1-x\n  u\n  8388608\n  Vwi-a-tz-k\n  pool\n  base-1-x\n  50.00\n  1700000000\n  a,b\n  group\n";
   const auto report = detail::parse_lvm_report(text);
   REQUIRE(report);
   const detail::LvmVolume& volume = report->volumes.at(0);
@@ -300,6 +300,7 @@ TEST_CASE("a listing asks for less, and is read too") {
   CHECK(volume.origin == "base-1-x");
   CHECK(volume.data == detail::LvmPercent{5000});
   CHECK(volume.tags == Names{"a", "b"});
+  CHECK(volume.vg_uuid == "group");
   CHECK_FALSE(detail::parse_lvm_report(text + "  more\n"));
 }
 

@@ -46,11 +46,16 @@ class Bed {
     options.lock_folder = folder_.file("locks");
     says(std::move(report));
     for (const char* tool : {"lvs", "lvcreate", "lvremove", "lvchange", "lvrename", "lvextend", "lvconvert"}) {
-      const auto play = [answers = answers_, tool](const Command& command) -> Result<CommandOutput> {
+      const auto play = [answers = answers_, made = made_, tool](const Command& command) -> Result<CommandOutput> {
         const auto answer = answers->find(tool);
-        if (answer == answers->end()) return CommandOutput{};
-        auto output = answer->second;
-        if (output && std::string_view{tool} == "lvs") output->out = testing::lvs_answer(output->out, command);
+        auto output = answer == answers->end() ? Result<CommandOutput>{CommandOutput{}} : answer->second;
+        if (output && std::string_view{tool} == "lvs") output->out = testing::lvs_answer(output->out + *made, command);
+        // what is imported is there after that, for as long as nobody says otherwise
+        if (std::string_view{tool} == "lvcreate" && command.argv[5].starts_with("import-")) {
+          std::string tag = *std::find_if(command.argv.begin(), command.argv.end(),
+                                          [](const auto& arg) { return arg.starts_with("stowage.intent="); });
+          *made += testing::lvs_volume(command.argv[5], {{"lv_tags", std::move(tag)}});
+        }
         return output;
       };
       runner.play(std::string{"/sbin/"} + tool, play);
@@ -70,8 +75,11 @@ class Bed {
     answers_->insert_or_assign(tool, std::move(output));
   }
 
-  /// What ran besides `lvs`, without paths, settings and -y: "lvremove vg/vm-1-x".
+  /// What ran besides `lvs`, without paths, settings and -y: "lvremove vg/vm-1-x". In records the nonce is N, and this
+  /// process is ME.
   Lines changes() const {
+    const std::string record = "stowage.intent=1/";
+    const std::string owner = "/" + detail::owner_text(this_process());
     Lines lines;
     for (const Command& command : runner.log()) {
       if (command.argv[0] == "/sbin/lvs") continue;
@@ -80,6 +88,12 @@ class Bed {
       CHECK(command.argv[2] == "--config");
       std::string line = command.argv[0].substr(6);
       for (std::size_t at = 4; at < command.argv.size(); ++at) line += " " + command.argv[at];
+      for (std::size_t at = line.find(record); at != line.npos; at = line.find(record, at + 1)) {
+        line.replace(at + record.size(), 16, "N");
+      }
+      for (std::size_t at = line.find(owner); at != line.npos; at = line.find(owner)) {
+        line.replace(at, owner.size(), "/ME");
+      }
       lines.push_back(std::move(line));
     }
     return lines;
@@ -91,6 +105,7 @@ class Bed {
  private:
   testing::Folder folder_;
   std::shared_ptr<std::map<std::string, Result<CommandOutput>>> answers_;
+  std::shared_ptr<std::string> made_ = std::make_shared<std::string>();
   LvmThinConfig config_;
 };
 
@@ -105,6 +120,14 @@ std::string report_of(const json& row) {
     has_pool |= contains(line.get<std::string>(), ":twi-");
   }
   return (has_pool ? "" : lvs_pool({{"vg_name", pool}, {"lv_name", "data"}})) + text;
+}
+
+/// The tag of a record that its run has left behind, bound to the LV `uuid`.
+std::string left_behind(const std::string& verb, const std::string& uuid, std::vector<std::string> arguments = {}) {
+  return "stowage.intent=" + must(intent_text({.verb = verb,
+                                               .nonce = "0123456789abcdef",
+                                               .bound = "group-uuid." + uuid,
+                                               .arguments = std::move(arguments)}));
 }
 
 const VolumeName volume = volume_name("vm-7-x");
@@ -301,8 +324,9 @@ TEST_CASE("a template is refused for any snapshot, also one with a dash") {
       CHECK(bed.changes().empty());
     } else {
       CHECK(must(made).str() == "base-105-disk-0");
-      CHECK(bed.changes() == Lines{"lvchange -pr -ky --addtag stowage.intent=template pve/vm-105-disk-0",
-                                   "lvrename pve vm-105-disk-0 base-105-disk-0"});
+      CHECK(bed.changes() ==
+            Lines{"lvchange -pr -ky --addtag stowage.intent=1/N/template/prepare/.vm-105-disk-0/ME pve/vm-105-disk-0",
+                  "lvrename pve vm-105-disk-0 base-105-disk-0"});
     }
   }
 }
@@ -364,7 +388,7 @@ TEST_CASE("the private name of a removal tells what it was, whatever its length"
   CHECK(again->nonce == one.nonce);
   CHECK(again->place == one.place);
   CHECK(again->sectors == one.sectors);
-  CHECK(again->volume == one.volume);
+  CHECK(again->volume == one.was);
   const std::string longest = "vm-7-" + std::string(122, 'x');
   const std::string name = detail::LvmRemoval{one.nonce, one.place, 0, longest}.name();
   CHECK(name == "remove-0123456789abcdef-89abcdef-0");
@@ -387,54 +411,187 @@ TEST_CASE("renaming takes the snapshots along, with a trace for who finds it hal
   bed.says(lvs_pool() + x + lvs_volume("snap_vm-7-x_s1"));
   bed.runner.clear_log();
   refused(storage.rename(volume, {.vmid = VmId{8}, .name = volume_name("vm-8-x")}), Errc::not_found);
-  CHECK(bed.changes() == Lines{"lvchange --addtag stowage.intent=rename/vm-7-x/vm-8-x vg/vm-7-x",
-                               "lvchange --deltag stowage.of=vm-7-x --addtag stowage.of=vm-8-x vg/snap_vm-7-x_s1",
-                               "lvrename vg vm-7-x vm-8-x"});
+  CHECK(bed.changes() ==
+        Lines{"lvchange --addtag stowage.intent=1/N/rename/prepare/group-uuid.x/ME/vm-7-x/vm-8-x vg/vm-7-x",
+              "lvchange --deltag stowage.of=vm-7-x --addtag stowage.of=vm-8-x vg/snap_vm-7-x_s1",
+              "lvrename vg vm-7-x vm-8-x"});
 
   // found before the volume has its new name: undone
   const std::string tagged = lvs_volume("snap_vm-7-x_s1", {{"lv_tags", "stowage.of=vm-8-x"}});
-  bed.says(lvs_pool() + lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=rename/vm-7-x/vm-8-x"}}) + tagged);
+  const std::string record = left_behind("rename", "x", {"vm-7-x", "vm-8-x"});
+  bed.says(lvs_pool() + lvs_volume("vm-7-x", {{"lv_uuid", "x"}, {"lv_tags", record}}) + tagged);
   CHECK(must(storage.snapshots(volume)).size() == 1);
   bed.runner.clear_log();
   CHECK(must(storage.recover()).done.size() == 1);
-  CHECK(bed.changes() == Lines{"lvchange --deltag stowage.of=vm-8-x --addtag stowage.of=vm-7-x vg/snap_vm-7-x_s1",
-                               "lvchange --deltag stowage.intent=rename/vm-7-x/vm-8-x vg/vm-7-x"});
+  CHECK(bed.changes() ==
+        Lines{"lvchange --deltag stowage.of=vm-8-x --addtag stowage.of=vm-7-x vg/snap_vm-7-x_s1",
+              "lvchange --deltag stowage.intent=1/N/rename/prepare/group-uuid.x//vm-7-x/vm-8-x vg/vm-7-x"});
 
   // found behind it: finished
-  bed.says(lvs_pool() + lvs_volume("vm-8-x", {{"lv_tags", "stowage.intent=rename/vm-7-x/vm-8-x"}}) + tagged);
+  bed.says(lvs_pool() + lvs_volume("vm-8-x", {{"lv_uuid", "x"}, {"lv_tags", record}}) + tagged);
   CHECK(must(storage.snapshots(volume_name("vm-8-x"))).size() == 1);
   bed.runner.clear_log();
   CHECK(must(storage.recover()).done.size() == 1);
-  CHECK(bed.changes() == Lines{"lvrename vg snap_vm-7-x_s1 snap_vm-8-x_s1",
-                               "lvchange --deltag stowage.intent=rename/vm-7-x/vm-8-x vg/vm-8-x"});
+  CHECK(bed.changes() ==
+        Lines{"lvrename vg snap_vm-7-x_s1 snap_vm-8-x_s1",
+              "lvchange --deltag stowage.intent=1/N/rename/prepare/group-uuid.x//vm-7-x/vm-8-x vg/vm-8-x"});
 }
 
-TEST_CASE("recovery leaves alone what a living verb is at") {
-  Bed bed{lvs_pool() + lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=import"}})};
+TEST_CASE("recovery leaves alone what a living verb is at, and completes or undoes what a dead one has left") {
+  const auto import =
+      lvs_volume("import-0123456789abcdef", {{"lv_tags", left_behind("import", "0123456789abcdef", {"vm-7-x"})}});
+  Bed bed{lvs_pool() + import};
   auto storage = bed.storage();
+  CHECK(must(storage.info(volume)).intent == "import");
+  CHECK(contains(refusal_of(storage.open_volume(volume, Access::read_write), Errc::wrong_state).message(), "import"));
+  refused(storage.resize(volume, 1_GiB), Errc::wrong_state);
+  refused(storage.snapshot(volume, s1), Errc::wrong_state);
+  refused(storage.clone(volume, s1, {.vmid = VmId{7}}), Errc::not_found);
   {
     const auto lock = detail::LvmLock::take(bed.options, "vg", "vm-7-x", std::chrono::milliseconds{0});
     REQUIRE(lock);
     const Recovery beside = must(storage.recover());
     CHECK((beside.done.empty() && beside.left.empty()));
     CHECK(beside.busy.size() == 1);
+    refused(storage.open_volume(volume, Access::read_write), Errc::in_use);
     const auto second = detail::LvmLock::take(bed.options, "vg", "vm-7-x", std::chrono::milliseconds{0});
     REQUIRE_FALSE(second);
     CHECK(second.error().code() == Errc::in_use);
     CHECK(detail::LvmLock::take(bed.options, "vg", "vm-7-y", std::chrono::milliseconds{0}));
   }
+  CHECK(must(storage.recover({.dry_run = true})).done.size() == 1);
+  CHECK(bed.changes().empty());
   CHECK(must(storage.recover()).done.size() == 1);
-  CHECK(bed.changes() == Lines{"lvremove vg/vm-7-x"});
+  CHECK(bed.changes() == Lines{"lvremove vg/import-0123456789abcdef"});
 }
 
-TEST_CASE("an intent that nobody knows is not touched") {
-  Bed bed{lvs_pool() + lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=dance"}})};
-  const std::vector<RecoveryLeft> left = must(bed.storage().recover()).left;
-  REQUIRE(left.size() == 1);
-  CHECK(left.front().object == "vm-7-x");
-  CHECK(left.front().verb == "dance");
-  CHECK(left.front().code == Errc::not_supported);
-  CHECK(bed.changes().empty());
+TEST_CASE("a record of another machine, of version 0.1, or of a version that is not known here is left") {
+  IntentOwner elsewhere = this_process();
+  elsewhere.machine = "another";
+  elsewhere.host = "pve2";
+  const std::string foreign = "stowage.intent=" + must(intent_text({.verb = "rename",
+                                                                    .nonce = "0123456789abcdef",
+                                                                    .bound = "group-uuid.x",
+                                                                    .owner = elsewhere,
+                                                                    .arguments = {"vm-7-x", "vm-8-x"}}));
+  for (const std::string& tag : {foreign, std::string{"stowage.intent=import"}, std::string{"stowage.intent=remove"},
+                                 std::string{"stowage.intent=dance"}, std::string{"stowage.intent=7/what/dance"}}) {
+    INFO(tag);
+    Bed bed{lvs_pool() + lvs_volume("vm-7-x", {{"lv_uuid", "x"}, {"lv_tags", tag}, {"data_percent", "0.00"}})};
+    auto storage = bed.storage();
+    const Recovery recovery = must(storage.recover());
+    CHECK((recovery.done.empty() && recovery.busy.empty()));
+    REQUIRE(recovery.left.size() == 1);
+    CHECK(recovery.left.front().object == "vm-7-x");
+    CHECK(recovery.left.front().code == (tag == foreign ? Errc::in_use : Errc::wrong_state));
+    CHECK(recovery.left.front().holder == (tag == foreign ? elsewhere.str() : ""));
+    CHECK_FALSE(storage.resize(volume, 1_GiB));
+    CHECK_FALSE(storage.make_template(volume));
+    CHECK(bed.changes().empty());
+    if (tag == foreign) {
+      CHECK(contains(refusal_of(storage.remove(volume), Errc::in_use).message(), "on pve2"));
+      CHECK(bed.changes().empty());
+    } else {
+      must(storage.remove(volume));  // a way out
+      CHECK(bed.changes() == Lines{"lvremove vg/vm-7-x"});
+    }
+  }
+  // and the other one
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=import"}})};
+  CHECK(must(bed.storage().recover(volume, {.then = RecoverOptions::Then::adopt})).done.size() == 1);
+}
+
+TEST_CASE("verbs on an unfinished volume are refused by the table, and what is refused changes nothing") {
+  struct Record {
+    std::string verb;
+    std::vector<std::string> arguments;
+  };
+  const std::vector<Record> records{{"rollback", {"s1"}},
+                                    {"remove", {}},
+                                    {"receive", {"vm-7-x", "4096", "rbd-1-2", "s1"}},
+                                    {"template", {}},
+                                    {"rename", {"vm-7-x", "vm-8-x"}}};
+  for (const Record& record : records) {
+    const std::string tag = left_behind(record.verb, "x", record.arguments);
+    const bool aside = record.verb == "rollback";
+    const std::string copy = lvs_volume("roll_vm-7-x_s1", {{"lv_tags", "stowage.of=vm-7-x," + tag}});
+    const std::string lv =
+        lvs_volume("vm-7-x", {{"lv_uuid", "x"}, {"lv_attr", "Vwi---tz-k"}, {"lv_tags", aside ? std::string{} : tag}});
+    Bed bed{lvs_pool() + (aside ? copy : std::string{}) + lv +
+            lvs_volume("snap_vm-7-x_s1", {{"lv_tags", "stowage.of=vm-7-x"}, {"origin", "vm-7-x"}})};
+    auto storage = bed.storage();
+    for (const bool live : {false, true}) {
+      INFO(record.verb << (live ? ", live" : ", dead"));
+      const auto lock = detail::LvmLock::take(bed.options, "vg", live ? "vm-7-x" : "vm-7-other", {});
+      REQUIRE(lock);
+      const auto refuses = [&](std::string_view verb, const auto& result) {
+        INFO(verb);
+        refused(result, live ? Errc::in_use : Errc::wrong_state);
+      };
+      refuses("activate", storage.activate(volume));
+      refuses("read", storage.open_volume(volume, Access::read_only));
+      refuses("write", storage.open_volume(volume, Access::read_write));
+      refuses("resize", storage.resize(volume, 1_GiB));
+      refuses("clone", storage.clone(volume, s1, {.vmid = VmId{7}}));
+      if (!live) {  // each would wait for the lock
+        refuses("snapshot", storage.snapshot(volume, snapshot_name("s2")));
+        refuses("remove a snapshot", storage.remove_snapshot(volume, s1));
+        if (record.verb != "template") refuses("template", storage.make_template(volume));
+        refuses("rename", storage.rename(volume, {.vmid = VmId{9}, .name = volume_name("vm-9-x")}));
+        if (!aside && record.verb != "receive") refuses("rollback", storage.rollback(volume, s1));
+      }
+      CHECK(must(storage.info(volume)).intent == record.verb);
+      CHECK(must(storage.snapshots(volume)).size() == 1);
+      CHECK(bed.changes().empty());
+    }
+  }
+}
+
+TEST_CASE("a record that is bound to another volume is none, and recovery takes it away") {
+  Bed bed{lvs_pool() + lvs_volume("vm-7-x", {{"lv_uuid", "x"}, {"lv_tags", left_behind("receive", "y", {"1", "2"})}})};
+  auto storage = bed.storage();
+  CHECK_FALSE(must(storage.info(volume)).incomplete());
+  must(storage.resize(volume, 16_MiB));
+  must(storage.snapshot(volume, s1));
+  CHECK(must(storage.check()).size() == 1);
+  bed.runner.clear_log();
+  CHECK(must(storage.recover()).done.size() == 1);
+  CHECK(bed.changes() == Lines{"lvchange --deltag stowage.intent=1/N/receive/prepare/group-uuid.y//1/2 vg/vm-7-x"});
+}
+
+TEST_CASE("an import is one run over several calls, which ends with its name, its removal, or when it is given up") {
+  Bed bed{lvs_pool()};
+  auto storage = bed.storage();
+  const CreateSpec spec{.vmid = VmId{7}, .size = 1_MiB, .name = volume};
+  must(storage.begin_import(spec));
+  REQUIRE(bed.changes().size() == 1);
+  const std::string name = bed.changes()[0].substr(12, 23);
+  REQUIRE(name.starts_with("import-"));
+  CHECK(contains(bed.changes()[0],
+                 "--addtag stowage.intent=1/N/import/prepare/group-uuid." + name.substr(7) + "/ME/vm-7-x "));
+  CHECK(must(storage.recover()).busy.size() == 1);
+  CHECK(must(bed.storage().recover()).busy.size() == 1);
+  refused(bed.storage().begin_import(spec), Errc::already_exists);
+  refused(bed.storage().remove(volume), Errc::in_use);
+  bed.runner.clear_log();
+  const std::string record = "stowage.intent=1/N/import/prepare/group-uuid." + name.substr(7);
+  SECTION("it gets its name, and then the record goes") {
+    must(storage.end_import(volume));
+    CHECK(bed.changes() ==
+          Lines{"lvrename vg " + name + " vm-7-x", "lvchange --deltag " + record + "/ME/vm-7-x vg/vm-7-x"});
+  }
+  SECTION("a copy of the policy that began it removes it") {
+    auto copy = storage.backend();
+    must(copy.remove(volume, {}, {}));
+    REQUIRE(bed.changes().size() >= 1);
+    CHECK(contains(bed.changes().back(), "lvremove vg/"));
+  }
+  SECTION("it is given up: then it is nobody's, and the next one to come may remove it") {
+    must(storage.abandon_import(volume));
+    CHECK(bed.changes() ==
+          Lines{"lvchange --deltag " + record + "/ME/vm-7-x --addtag " + record + "//vm-7-x vg/" + name});
+    CHECK(must(bed.storage().recover()).done.size() == 1);
+  }
 }
 
 TEST_CASE("a clone that came to be in another pool is taken back") {
@@ -457,8 +614,7 @@ TEST_CASE("a new volume costs one process, and what needs a look one more") {
   };
   const auto fresh = volume_name("vm-7-new");
   CHECK(costs([&] { return storage.create({.vmid = VmId{7}, .size = 1_MiB, .name = fresh}); }) == 1);
-  CHECK(costs([&] { return storage.begin_import({.vmid = VmId{7}, .size = 1_MiB, .name = fresh}); }) == 1);
-  CHECK(contains(bed.changes()[0], " --addtag stowage.intent=import "));  // there from the first moment
+  CHECK(costs([&] { return storage.begin_import({.vmid = VmId{7}, .size = 1_MiB, .name = fresh}); }) == 3);
   CHECK(costs([&] { return storage.clone(volume_name("base-7-x"), {.vmid = VmId{7}, .name = fresh}); }) == 2);
   CHECK(costs([&] { return storage.clone(volume_name("vm-7-y"), s1, {.vmid = VmId{7}, .name = fresh}); }) == 2);
   CHECK(costs([&] { return storage.snapshot(volume, s1); }) == 2);
@@ -468,15 +624,16 @@ TEST_CASE("a new volume costs one process, and what needs a look one more") {
 }
 
 TEST_CASE("a volume notes in a tag how far a stream has come, and whose content its snapshots have") {
-  const auto received = [](const std::string& text) {
-    return lvs_volume("vm-7-x", {{"lv_tags", "stowage.intent=receive/" + text}});
+  const auto received = [](const std::vector<std::string>& arguments) {
+    return lvs_volume("vm-7-x", {{"lv_uuid", "x"}, {"lv_tags", left_behind("receive", "x", arguments)}});
   };
+  const std::string record = "stowage.intent=1/N/receive/prepare/group-uuid.x/";
   const auto snapshot = [](const std::string& more) {
     return lvs_volume("snap_vm-7-x_s1",
                       {{"lv_uuid", "u-1"}, {"lv_tags", "stowage.of=vm-7-x" + more}, {"origin", "vm-7-x"}});
   };
   SECTION("it is read") {
-    Bed bed{lvs_pool() + received("4096/rbd-1-2/s1") + snapshot("") + lvs_volume("vm-7-y")};
+    Bed bed{lvs_pool() + received({"vm-7-x", "4096", "rbd-1-2", "s1"}) + snapshot("") + lvs_volume("vm-7-y")};
     auto storage = bed.storage();
     const auto receipt = must(storage.backend().receipt(volume));
     REQUIRE(receipt);
@@ -486,7 +643,7 @@ TEST_CASE("a volume notes in a tag how far a stream has come, and whose content 
     CHECK(must(storage.info(volume)).intent == "receive");
     CHECK_FALSE(must(storage.backend().receipt(volume_name("vm-7-y"))));
     CHECK(must(storage.backend().snapshot_identity(volume, s1)) == "lvm-u-1");
-    bed.says(lvs_pool() + received("x/rbd-1-2") +
+    bed.says(lvs_pool() + received({"vm-7-x", "x", "rbd-1-2"}) +
              snapshot(""
                       ","
                       "stowage.content=rbd-9"));
@@ -496,47 +653,55 @@ TEST_CASE("a volume notes in a tag how far a stream has come, and whose content 
     CHECK(bed.changes().empty());
   }
   SECTION("the next one takes its place in one command, and a volume may grow meanwhile") {
-    Bed bed{lvs_pool() + received("0/rbd-1-2/s1") + snapshot("")};
+    Bed bed{lvs_pool() + received({"vm-7-x", "0", "rbd-1-2", "s1"}) + snapshot("")};
     auto storage = bed.storage();
-    must(detail::lvm_set_receipt(bed.tools(), volume, {.target = "rbd-1-2", .base = s1, .done = 1_MiB}));
-    must(storage.resize(volume, 16_MiB));
-    CHECK(bed.changes() == Lines{"lvchange --deltag stowage.intent=receive/0/rbd-1-2/s1 --addtag "
-                                 "stowage.intent=receive/1048576/rbd-1-2/s1 vg/vm-7-x",
+    refused(storage.resize(volume, 16_MiB), Errc::wrong_state);
+    const auto tools = bed.tools();
+    must(detail::lvm_set_receipt(tools, volume, {.target = "rbd-1-2", .base = s1, .done = 1_MiB}));
+    must(detail::lvm_resize(tools, volume, 16_MiB));
+    refused(storage.resize(volume, 16_MiB), Errc::in_use);
+    CHECK(bed.changes() == Lines{"lvchange --deltag " + record + "/vm-7-x/0/rbd-1-2/s1 --addtag " + record +
+                                     "ME/vm-7-x/0/rbd-1-2/s1 vg/vm-7-x",
+                                 "lvchange --deltag " + record + "ME/vm-7-x/0/rbd-1-2/s1 --addtag " + record +
+                                     "ME/vm-7-x/1048576/rbd-1-2/s1 vg/vm-7-x",
                                  "lvextend -L 16777216b vg/vm-7-x"});
   }
   SECTION("recovery goes back to the base, and no stream goes on before that has ended") {
-    Bed bed{lvs_pool() + received("4096/rbd-1-2/s1") + snapshot("")};
+    Bed bed{lvs_pool() + received({"vm-7-x", "4096", "rbd-1-2", "s1"}) + snapshot("")};
     CHECK(must(bed.storage().recover()).done.size() == 1);
     const Lines changes = bed.changes();
     REQUIRE(changes.size() == 5);
-    CHECK(changes[0] ==
-          "lvchange --deltag stowage.intent=receive/4096/rbd-1-2/s1 --addtag "
-          "stowage.intent=receive/0/rollback/s1 vg/vm-7-x");
+    CHECK(changes[0] == "lvchange --deltag " + record + "/vm-7-x/4096/rbd-1-2/s1 --addtag " + record +
+                            "ME/vm-7-x/0/rollback/s1 vg/vm-7-x");
     CHECK(contains(changes[1], "lvcreate -s -n roll_vm-7-x_s1 "));
     CHECK(contains(changes[1], "--addtag stowage.content=lvm-u-1 "));
     CHECK(changes[2] == "lvconvert --merge vg/snap_vm-7-x_s1");
-    CHECK(contains(changes[4], "lvchange --deltag stowage.intent=receive/"));
+    CHECK(contains(changes[4], "lvchange --deltag " + record));
   }
   SECTION("what a stream had made in part is removed") {
-    Bed bed{lvs_pool() + received("4096/rbd-1-2")};
+    Bed bed{lvs_pool() + received({"vm-7-x", "4096", "rbd-1-2"})};
     CHECK(must(bed.storage().recover()).done.size() == 1);
     CHECK(bed.changes().back().starts_with("lvremove "));
   }
 }
 
 TEST_CASE("what waits for an activation is finished by it, and nothing else is done to it before") {
-  const std::string copy = lvs_volume("roll_vm-7-x_s1", {{"lv_tags", "stowage.of=vm-7-x"}, {"origin", "vm-7-x"}});
+  const std::string copy =
+      lvs_volume("roll_vm-7-x_s1", {{"lv_tags", "stowage.of=vm-7-x," + left_behind("rollback", "x", {"s1"})}});
   const auto merging = [&](const std::string& attr) {
-    return lvs_pool() + lvs_volume("vm-7-x", {{"lv_attr", attr}}) + copy +
+    return lvs_pool() + lvs_volume("vm-7-x", {{"lv_uuid", "x"}, {"lv_attr", attr}}) + copy +
            lvs_volume("[snap_vm-7-x_s1]", {{"lv_attr", "Sri---tz-k"}, {"origin", "vm-7-x"}});
   };
   Bed bed{merging("Owi-a-tz-k")};
   auto storage = bed.storage();
-  CHECK(must(storage.info(volume)).intent == "rollback");
+  CHECK(must(storage.info(volume)).pending == "rollback");
   refused(storage.resize(volume, 1_GiB), Errc::wrong_state);  // the snapshot's size comes with its content
   refused(storage.rename(volume, {.vmid = VmId{8}, .name = volume_name("vm-8-x")}), Errc::wrong_state);
   refused(storage.make_template(volume), Errc::wrong_state);
+  refused(storage.snapshot(volume, s1), Errc::wrong_state);
+  refused(storage.rollback(volume, s1), Errc::wrong_state);
   must(storage.activate(volume));
+  CHECK(must(storage.recover()).empty());
   CHECK(bed.changes().empty());
   bed.says(merging("Owi---tz-k"));
   static_cast<void>(storage.activate(volume));  // the report does not change, so it is still inactive
@@ -548,7 +713,7 @@ TEST_CASE("what waits for an activation is finished by it, and nothing else is d
 }
 
 TEST_CASE("an open volume waits for its rollback only if LVM can do it") {
-  const std::string open = lvs_volume("vm-7-x", {{"lv_attr", "Vwi-aotz-k"}});
+  const std::string open = lvs_volume("vm-7-x", {{"lv_uuid", "x"}, {"lv_attr", "Vwi-aotz-k"}});
   Bed bed{lvs_pool() + open + lvs_volume("snap_vm-7-x_s1")};  // of which LVM does not know what it was taken of
   refused(bed.storage().rollback(volume, s1, {.when_open = WhenOpen::at_next_activation}), Errc::in_use);
   CHECK(bed.changes().empty());
@@ -558,7 +723,8 @@ TEST_CASE("an open volume waits for its rollback only if LVM can do it") {
   REQUIRE(changes.size() >= 2);
   CHECK(changes[0] ==
         "lvcreate -s -n roll_vm-7-x_s1 -pr -ky --addtag stowage.of=vm-7-x --addtag stowage.at=1700000000000000 "
-        "--addtag stowage.content=lvm-u-1 vg/snap_vm-7-x_s1");
+        "--addtag stowage.content=lvm-u-1 --addtag stowage.intent=1/N/rollback/prepare/group-uuid.x/ME/s1 "
+        "vg/snap_vm-7-x_s1");
   CHECK(changes[1] == "lvconvert --merge vg/snap_vm-7-x_s1");
 }
 

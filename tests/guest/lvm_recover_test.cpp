@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <stowage/backends/lvm_thin.hpp>
+#include <stowage/intent/record.hpp>
 #include <stowage/process/posix_runner.hpp>
 #include <stowage/storage.hpp>
 
@@ -148,7 +149,15 @@ TEST_CASE("every step of a rollback that waits for an activation can be the last
         return done;
       },
       [&](bool finished) {
-        CHECK((must(storage.info(volume)).incomplete() || !finished));
+        CHECK((must(storage.info(volume)).pending == "rollback" || !finished));
+        const Recovery recovery = must(storage.recover());
+        CHECK((recovery.busy.empty() && recovery.left.empty()));
+        if (finished) {  // it waits, which is nothing to recover from
+          CHECK(recovery.done.empty());
+          CHECK(must(storage.info(volume)).pending == "rollback");
+          must(storage.deactivate(volume));
+          must(storage.activate(volume));
+        }
         nothing_is_left_to_do(storage);
         CHECK(content(must(storage.open_volume(volume, Access::read_only))) == (finished ? 1 : 3));
         snapshots_are_whole(storage);
@@ -235,10 +244,117 @@ TEST_CASE("an import is left alone while somebody fills it, and removed when he 
   Child child{"child fills an import", lab.vg()};
   REQUIRE(child.is_ready());
   CHECK(must(storage.info(volume)).intent == "import");
-  CHECK(must(storage.recover()).done.empty());
-  const Error error = refusal_of(storage.open_volume(volume, Access::read_write), Errc::in_use);
-  CHECK(error.message().find("process ") != std::string::npos);
+  CHECK(lab.names().find(volume.str()) == std::string::npos);  // nobody else takes it for whole
+  const Recovery beside = must(storage.recover());
+  CHECK((beside.done.empty() && beside.left.empty()));
+  REQUIRE(beside.busy.size() == 1);
+  CHECK(beside.busy[0].holder.find("process ") != std::string::npos);
+  for (const Access access : {Access::read_write, Access::read_only}) {
+    CHECK(says(refusal_of(storage.open_volume(volume, access), Errc::in_use), "process "));
+  }
+  CHECK(says(refusal_of(storage.remove(volume), Errc::in_use), "process "));
+  refused(storage.begin_import({.vmid = guest, .size = 4_MiB, .name = volume}), Errc::already_exists);
   child.kill();
   CHECK(must(storage.recover()).done.size() == 1);
   CHECK(lab.names() == "pool ");
 }
+
+TEST_CASE("every step of an import can be the last before a crash, and only a whole one has its name") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  bool finished = false;
+  for (int steps = 0; !finished; ++steps) {
+    INFO("death behind step " << steps);
+    REQUIRE(steps < 5);
+    {
+      const StorageId id = must(StorageId::parse("dying"));
+      Storage<DyingLvm> dying{id, must(DyingLvm::open(id, lab.config, lab.options, DyingRunner{steps}))};
+      if (dying.begin_import({.vmid = guest, .size = 4_MiB, .name = volume})) {
+        auto device = must(dying.open_volume(volume, Access::read_write));
+        must(device.write_at(Bytes{0}, pattern(1, 65536)));
+        must(device.flush());
+        finished = dying.end_import(volume).has_value();
+      }
+    }
+    const bool named = lab.names().find(volume.str()) != std::string::npos;
+    CHECK(named == finished);
+    nothing_is_left_to_do(storage);
+    CHECK(lab.names() == (finished ? "pool " + volume.str() + " " : "pool "));
+  }
+  CHECK(content(must(storage.open_volume(volume, Access::read_only))) == 1);
+}
+
+TEST_CASE("a record that stands on another volume, as a copied group has it, is void") {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  tell_story(storage);
+  const VolumeName clone = must(storage.clone(volume, s1, {.vmid = guest}));
+  // LVM copies no tags; somebody does
+  const std::string record =
+      must(intent_text({.verb = "rollback", .nonce = "0123456789abcdef", .bound = "elsewhere", .arguments = {"s1"}}));
+  sh("lvchange -qq --addtag user --addtag 'stowage.intent=" + record + "' " + lab.spec(volume.str()));
+  must(storage.snapshot(volume, snapshot_name("s3")));
+  CHECK(lab.lvs("snap_" + volume.str() + "_s3", "lv_tags").find("user") == std::string::npos);
+  const VolumeName copy = must(storage.clone(volume, snapshot_name("s3"), {.vmid = guest}));
+  CHECK(lab.lvs(copy.str(), "lv_tags").find("user") == std::string::npos);
+  CHECK_FALSE(must(storage.info(volume)).incomplete());
+  CHECK(must(storage.check()).size() == 1);
+  CHECK(must(storage.recover()).done.size() == 1);
+  CHECK(must(storage.check()).empty());
+  CHECK(content(must(storage.open_volume(volume, Access::read_only))) == 3);
+  must(storage.rollback(volume, s1));
+  CHECK(must(storage.recover()).empty());
+  CHECK(content(must(storage.open_volume(clone, Access::read_only))) == 1);
+}
+
+TEST_CASE("child recovers again and again", "[.child]") {
+  LvmThinConfig config;
+  config.vgname = Child::told();
+  config.thinpool = "pool";
+  auto storage = must(Storage<LvmThin>::open(must(StorageId::parse("child")), config));
+  Child::ready();
+  for (;;) {
+    const auto recovery = storage.recover();
+    if (!recovery || !recovery->left.empty()) ::_exit(1);
+  }
+}
+
+namespace {
+
+/// Imports, and what else is given, beside somebody who recovers all the time: all that was acknowledged is there.
+void imports_beside_recover(int rounds, bool all_verbs) {
+  const LvmLab lab;
+  auto storage = lab.storage();
+  Child child{"child recovers again and again", lab.vg()};
+  REQUIRE(child.is_ready());
+  for (int round = 0; round < rounds; ++round) {
+    INFO("round " << round);
+    const VolumeName made = must(storage.begin_import({.vmid = guest, .size = 4_MiB}));
+    auto device = must(storage.open_volume(made, Access::read_write));
+    must(device.write_at(Bytes{0}, pattern(1, 65536)));
+    must(device.flush());
+    must(storage.end_import(made));
+    must(device.close());
+    if (!all_verbs) continue;
+    must(storage.snapshot(made, s1));
+    fill(storage, made, 2);
+    must(storage.rollback(made, s1));
+    const VolumeName clone = must(storage.clone(made, s1, {.vmid = guest}));
+    const VolumeName base = must(storage.make_template(clone));
+    must(storage.remove(base));
+  }
+  const std::vector<VolumeInfo> volumes = must(storage.list());
+  CHECK(volumes.size() == static_cast<std::size_t>(rounds));
+  for (const VolumeInfo& info : volumes) {
+    CHECK_FALSE(info.incomplete());
+    CHECK(content(must(storage.open_volume(info.name, Access::read_only))) == 1);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("imports that succeeded beside somebody who recovers again and again are all there") {
+  imports_beside_recover(10, false);
+}
+
+TEST_CASE("all verbs beside somebody who recovers again and again", "[long]") { imports_beside_recover(30, true); }

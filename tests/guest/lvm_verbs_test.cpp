@@ -175,7 +175,7 @@ TEST_CASE("what is new costs one process, where no tag has to be looked at") {
   };
   const VolumeName volume = volume_name("vm-990000101-x");
   CHECK(costs([&] { return storage.create({.vmid = guest, .size = 8_MiB, .name = volume}); }) == 1);
-  CHECK(costs([&] { return storage.snapshot(volume, s1); }) == 1);
+  CHECK(costs([&] { return storage.snapshot(volume, s1); }) == 2);  // it is not unfinished
   CHECK(costs([&] { return storage.remove_snapshot(volume, s1); }) == 2);
   must(storage.deactivate(volume));
   CHECK(costs([&] { return storage.activate(volume); }) == 2);
@@ -205,9 +205,9 @@ TEST_CASE("an open volume is rolled back when somebody activates it next") {
   fill(storage, volume, 2);
   auto user = must(storage.open_volume(volume, Access::read_only));
   must(storage.rollback(volume, s1, later));
-  CHECK(must(storage.info(volume)).intent == "rollback");
+  CHECK(must(storage.info(volume)).pending == "rollback");
   CHECK(must(storage.recover()).done.empty());
-  refused(storage.rollback(volume, s1, later), Errc::in_use);
+  refused(storage.rollback(volume, s1, later), Errc::wrong_state);
   refused(storage.remove(volume, {.snapshots = true}), Errc::in_use);
   refused(storage.resize(volume, 64_MiB), Errc::wrong_state);
   const std::uint64_t before = content(std::move(user));

@@ -5,6 +5,7 @@
 #include <optional>
 #include <stowage/backend.hpp>
 #include <stowage/backends/detail/lvm_create.hpp>
+#include <stowage/backends/detail/lvm_import.hpp>
 #include <stowage/backends/detail/lvm_intent.hpp>
 #include <stowage/backends/detail/lvm_open.hpp>
 #include <stowage/backends/detail/lvm_path.hpp>
@@ -14,6 +15,7 @@
 #include <stowage/backends/detail/lvm_remove.hpp>
 #include <stowage/backends/detail/lvm_rename.hpp>
 #include <stowage/backends/detail/lvm_rollback.hpp>
+#include <stowage/backends/detail/lvm_template.hpp>
 #include <stowage/backends/detail/lvm_thin_device.hpp>
 #include <stowage/backends/detail/lvm_tools.hpp>
 #include <stowage/backends/detail/lvm_use.hpp>
@@ -117,6 +119,7 @@ class BasicLvmThin {
       for (const detail::LvmVolume& volume : report.volumes) {
         names.push_back(volume.name);
         if (auto removal = detail::lvm_removal(volume)) names.push_back(std::move(removal->volume));
+        if (auto filled = detail::lvm_import(volume)) names.push_back(*std::move(filled));
       }
       return names;
     });
@@ -158,10 +161,10 @@ class BasicLvmThin {
     return detail::lvm_roll_back(tools_, volume, snapshot, work, WhenOpen::refuse);
   }
   /// As `rollback`, and an open volume gets the content when it is activated next: by us, by pvesm, by an
-  /// administrator. Until then it is listed as unfinished, and its snapshot is not listed; behind that `activate` or
-  /// `recover` puts the snapshot back in its place. A volume that is closed stays active until somebody deactivates it
-  /// (`deactivate`; pvesm leaves volumes active), or `recover` sees that nobody has it open. It cannot be called off.
-  /// Errors: in_use (it is open, and LVM has lost what the snapshot was taken of, in a rollback to another one).
+  /// administrator. Until then `info` shows the rollback, its snapshot is not listed, and resize, snapshot and another
+  /// rollback are wrong_state; after that `activate` or `recover` gives the snapshot its name back. A volume that is
+  /// closed stays active until somebody deactivates it (`deactivate`; pvesm leaves volumes active). It cannot be called
+  /// off. Errors: in_use (it is open, and LVM has lost what the snapshot was taken of, in a rollback to another one).
   Result<void> rollback_at_next_activation(const VolumeName& volume, const SnapshotName& snapshot, const Work& work) {
     return detail::lvm_roll_back(tools_, volume, snapshot, work, WhenOpen::at_next_activation);
   }
@@ -189,10 +192,13 @@ class BasicLvmThin {
     return detail::lvm_open_snapshot(tools_, volume, snapshot).map(with_map(volume));
   }
 
+  /// Until `end_import` it has a private name in LVM, `import-...`, and this policy and its copies hold its lock:
+  /// others find it in use.
   Result<void> begin_import(const VolumeName& volume, const CreateSpec& spec) {
-    return detail::lvm_create(tools_, volume, spec.size, "import");
+    return detail::lvm_begin_import(tools_, volume, spec.size);
   }
   Result<void> end_import(const VolumeName& volume) { return detail::lvm_end_import(tools_, volume); }
+  Result<void> release(const VolumeName& volume) { return detail::lvm_release(tools_, volume); }
 
   [[nodiscard]] Result<std::string> snapshot_identity(const VolumeName& volume, const SnapshotName& snapshot) const {
     return detail::lvm_snapshot_identity(tools_, volume, snapshot);
@@ -200,6 +206,7 @@ class BasicLvmThin {
   [[nodiscard]] Result<std::optional<Receipt>> receipt(const VolumeName& volume) const {
     return detail::lvm_receipt(tools_, volume);
   }
+  Result<void> resume_receipt(const VolumeName& volume) { return detail::lvm_resume_receipt(tools_, volume); }
   Result<void> set_receipt(const VolumeName& volume, Device&, const Receipt& receipt) {
     return detail::lvm_set_receipt(tools_, volume, receipt);
   }

@@ -148,9 +148,10 @@ Result<std::string> lvm_end_removal(const LvmTools<Runner>& tools, const LvmView
   }
   const std::vector<LvmView::Snapshot> snapshots = lvm_snapshots_of_removal(view, lv, *removal);
   if (auto free = lvm_free(tools, view, lv.name); !free) {
-    const bool whole = lvm_held_sectors(tools, lv.name) >= removal->sectors && view.find(removal->volume) == nullptr;
+    const bool whole =
+        lvm_held_sectors(tools, lv.name) >= removal->sectors && view.report().find(removal->was) == nullptr;
     if (!whole) return fail(std::move(free.error()));
-    return lvm_give_name_back(tools, lv.name, removal->volume).map([] {
+    return lvm_give_name_back(tools, lv.name, removal->was).map([] {
       return std::string{"gave it its name back, for it is in use, and nothing of it was removed"};
     });
   }

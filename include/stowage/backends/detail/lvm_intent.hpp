@@ -5,17 +5,14 @@
 #include <chrono>
 #include <optional>
 #include <stowage/backends/detail/lvm_names.hpp>
+#include <stowage/backends/detail/lvm_private.hpp>
+#include <stowage/backends/detail/lvm_record.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 namespace stowage::detail {
-
-struct LvmIntent {
-  std::string verb;    ///< rollback, import, remove, template, rename, receive
-  std::string volume;  ///< that it is about; of a rollback it may be missing just now
-};
 
 /// The copies that a rollback of `volume` has put aside: at most one of each kind.
 struct LvmAside {
@@ -44,19 +41,75 @@ inline const LvmVolume* lvm_replaced(const LvmView& view, const LvmVolume& lv) {
   return uuid ? view.report().find_uuid(*uuid) : nullptr;
 }
 
+/// The record in a tag of `lv`, or one of version 0.1.
+inline Intent lvm_record_in(const LvmVolume& lv, std::string_view verb) {
+  if (const auto tag = lv.tag(lvm_intent_tag)) return parse_intent(*tag);
+  return {.format = IntentFormat::earlier, .verb = std::string{verb}, .phase = IntentPhase::commit};
+}
+
+/// What the rollback whose copy is `copy` has come to: LVM's own state of the snapshot tells.
+inline IntentPhase lvm_rollback_phase(const LvmView& view, const LvmVolume& copy, const std::string& volume) {
+  if (const auto name = lvm_snapshot_name(copy.name, volume, lvm_aside_prefix)) {
+    const LvmVolume* snapshot = view.report().find(lvm_snapshot_lv(volume, *name));
+    if (snapshot == nullptr) return IntentPhase::commit;
+    return snapshot->is_merging() ? IntentPhase::waiting : IntentPhase::prepare;
+  }
+  const LvmVolume* lv = view.find(volume);
+  return lv != nullptr && lvm_replaced(view, copy) == lv ? IntentPhase::prepare : IntentPhase::commit;
+}
+
+/// A rollback, by a copy of it, or by the volume that took another's place.
+inline std::optional<LvmIntent> lvm_rollback_in(const LvmView& view, const LvmVolume& lv) {
+  const auto of = lv.tag(lvm_of_tag);
+  const bool copy =
+      of && (lvm_snapshot_name(lv.name, *of, lvm_aside_prefix) || lvm_snapshot_name(lv.name, *of, lvm_next_prefix));
+  const bool replaces = lvm_replaced(view, lv) != nullptr && LvmView::is_volume_name(lv.name);
+  if (!copy && !replaces) return std::nullopt;
+  LvmIntent intent{"rollback", copy ? *of : lv.name, lvm_record_in(lv, "rollback"), &lv};
+  const LvmVolume* volume = copy ? view.find(intent.volume) : &lv;
+  const std::string bound = volume == nullptr ? lvm_bound(lv) : lvm_bound(*volume);
+  if (intent.record.format != IntentFormat::current) return intent;
+  if (intent.record.bound != bound) return std::nullopt;
+  intent.record.phase = lvm_rollback_phase(view, lv, intent.volume);
+  return intent;
+}
+
 inline std::optional<LvmIntent> lvm_intent_in(const LvmView& view, const LvmVolume& lv) {
   if (!view.ours(lv)) return std::nullopt;
-  if (const auto removal = lvm_removal(lv)) return LvmIntent{"remove", removal->volume};
-  const auto of = lv.tag(lvm_of_tag);
-  if (of && (lvm_snapshot_name(lv.name, *of, lvm_aside_prefix) || lvm_snapshot_name(lv.name, *of, lvm_next_prefix))) {
-    return LvmIntent{"rollback", *of};
+  if (const auto removal = lvm_removal(lv)) {
+    return LvmIntent{
+        "remove", removal->volume, {.verb = "remove", .nonce = removal->nonce, .phase = IntentPhase::commit}, &lv};
   }
-  const bool replaces = lvm_replaced(view, lv) != nullptr;
+  if (auto rollback = lvm_rollback_in(view, lv)) return rollback;
   const auto tag = lv.tag(lvm_intent_tag);
-  if ((!replaces && !tag) || !LvmView::is_volume_name(lv.name)) return std::nullopt;
-  if (replaces) return LvmIntent{"rollback", lv.name};
-  if (*tag == "template" && lv.name.starts_with("base-")) return std::nullopt;  // it is one now
-  return LvmIntent{tag->substr(0, tag->find('/')), lv.name};
+  if (!tag) return std::nullopt;
+  if (auto volume = lvm_import(lv)) {
+    Intent record = parse_intent(*tag);
+    return LvmIntent{record.verb, *std::move(volume), record, &lv};
+  }
+  if (!LvmView::is_volume_name(lv.name)) return std::nullopt;
+  Intent record = parse_intent(*tag);
+  if (record.format == IntentFormat::current && record.bound != lvm_bound(lv)) return std::nullopt;
+  const bool is_made = record.verb == "template" && lv.name.starts_with("base-");
+  const bool is_back = record.verb == "rollback" && record.format == IntentFormat::current;  // nothing is left of it
+  if (is_made || is_back) return std::nullopt;
+  return LvmIntent{record.verb, lv.name, record, &lv};
+}
+
+/// A rollback by merging that has given the volume its content: only the snapshot's name is left to be given back.
+inline bool lvm_is_merged(const LvmIntent& intent) {
+  return intent.verb == "rollback" && intent.record.phase == IntentPhase::commit &&
+         intent.record.format == IntentFormat::current && intent.lv->name.starts_with(lvm_aside_prefix);
+}
+
+/// The record on `lv` is of another volume, as by vgimportclone, or of an import that has ended.
+inline bool lvm_has_void_record(const LvmView& view, const LvmVolume& lv) {
+  const auto tag = lv.tag(lvm_intent_tag);
+  const bool place = LvmView::is_volume_name(lv.name) || lv.name.starts_with(lvm_import_prefix);
+  if (!tag || !place || !view.ours(lv)) return false;
+  const Intent record = parse_intent(*tag);
+  if (record.format != IntentFormat::current) return false;
+  return lv.name.starts_with(lvm_import_prefix) ? !lvm_import(lv) : record.bound != lvm_bound(lv);
 }
 
 /// One for each volume that has any.
@@ -75,13 +128,6 @@ inline std::optional<LvmIntent> lvm_intent_of(const LvmView& view, std::string_v
     if (intent.volume == volume) return std::move(intent);
   }
   return std::nullopt;
-}
-
-/// No verb has left the volume unfinished. Errors: wrong_state.
-inline Result<void> lvm_at_rest(const LvmView& view, std::string_view volume) {
-  const auto intent = lvm_intent_of(view, volume);
-  if (!intent) return {};
-  return fail(Error{Errc::wrong_state, "it is in the middle of: " + intent->verb}.advise("recover finishes it"));
 }
 
 /// What a clone was made of, by our tag, or else by LVM's origin; nothing when that is not there any more.
@@ -120,11 +166,14 @@ inline VolumeInfo lvm_info(const LvmView& view, const LvmVolume& lv, const std::
   info.identity = lv.tag(lvm_id_tag).value_or(lv.uuid);
   const auto intent =
       std::find_if(intents.begin(), intents.end(), [&](const LvmIntent& i) { return i.volume == name; });
-  if (intent != intents.end()) info.intent = intent->verb;
+  if (intent != intents.end()) {
+    (intent->record.phase == IntentPhase::waiting ? info.pending : info.intent) = intent->verb;
+  }
   return info;
 }
 
-/// The volumes of our pool; also one that is missing just now, in the middle of a rollback or a removal.
+/// The volumes of our pool; also one that is missing just now, in the middle of a rollback or a removal, or not there
+/// yet, in the middle of an import.
 inline std::vector<VolumeInfo> lvm_infos(const LvmView& view) {
   const std::vector<LvmIntent> intents = lvm_intents(view);
   std::vector<VolumeInfo> infos;
@@ -133,8 +182,8 @@ inline std::vector<VolumeInfo> lvm_infos(const LvmView& view) {
     if (view.find(intent.volume) != nullptr || !LvmView::is_volume_name(intent.volume)) continue;
     if (const LvmAside aside = lvm_aside(view, intent.volume); aside.next != nullptr) {
       infos.push_back(lvm_info(view, *aside.next, intent.volume, intents));
-    } else if (const LvmVolume* removal = view.removal_of(intent.volume)) {
-      infos.push_back(lvm_info(view, *removal, intent.volume, intents));
+    } else if (intent.lv->name.starts_with(lvm_removal_prefix) || lvm_import(*intent.lv)) {
+      infos.push_back(lvm_info(view, *intent.lv, intent.volume, intents));
     }
   }
   return infos;

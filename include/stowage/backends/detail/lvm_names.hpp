@@ -11,6 +11,7 @@
 #include <stowage/backends/detail/lvm_report.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/core/ids.hpp>
+#include <stowage/intent/record.hpp>
 #include <stowage/names.hpp>
 #include <stowage/storage_config.hpp>
 #include <stowage/volume.hpp>
@@ -34,9 +35,14 @@ inline constexpr std::string_view lvm_replaces_tag = "stowage.replaces=";
 /// On volumes that version 0.1 made, which trusts it: what LVM calls their descendants are all snapshots that there are
 /// of them. After a merge LVM does not know them all, so it is taken away before that.
 inline constexpr std::string_view lvm_lineage_tag = "stowage.lineage";
-/// On a volume: `import`, `remove`, `template`, `rename/<old>/<new>`, or `receive/<receipt>` (receipt_text.hpp). On a
-/// pool: `metadata-snapshot`.
-inline constexpr std::string_view lvm_intent_tag = "stowage.intent=";
+
+/// The arguments of a record. Version 0.1 wrote them as one text: `rename/OLD/NEW`, `receive/DONE/TARGET/BASE`.
+inline std::vector<std::string> lvm_intent_arguments(const Intent& intent) {
+  if (intent.format != IntentFormat::earlier || intent.arguments.empty()) return intent.arguments;
+  std::vector<std::string> arguments;
+  for (const std::string_view part : lvm_split(intent.arguments[0], '/')) arguments.emplace_back(part);
+  return arguments;
+}
 
 inline std::string lvm_tag(std::string_view key, std::string_view value) { return std::string{key}.append(value); }
 
@@ -58,6 +64,16 @@ constexpr std::optional<std::string_view> lvm_snapshot_name(std::string_view lv,
   lv.remove_prefix(prefix.size());
   if (!lv.starts_with(volume) || lv.size() < volume.size() + 2 || lv[volume.size()] != '_') return std::nullopt;
   return lv.substr(volume.size() + 1);
+}
+
+/// What a volume with the private name of an import will be called; nothing, when it is none.
+inline std::optional<std::string> lvm_import(const LvmVolume& lv) {
+  const auto tag = lv.tag(lvm_intent_tag);
+  if (!lv.name.starts_with(lvm_import_prefix) || !tag) return std::nullopt;
+  const Intent intent = parse_intent(*tag);
+  const bool good = intent.format == IntentFormat::current && (intent.verb == "import" || intent.verb == "receive") &&
+                    intent.bound == lv.vg_uuid + "." + lv.name.substr(lvm_import_prefix.size());
+  return good ? std::optional{intent.argument(0)} : std::nullopt;
 }
 
 /// A report, seen as the volumes of one thin pool. It hands out pointers into itself, which stay good when it moves.
@@ -96,6 +112,7 @@ class LvmView {
   /// Errors: not_found; wrong_state (it is being removed).
   [[nodiscard]] Result<const LvmVolume*> volume(const VolumeName& volume) const {
     const LvmVolume* found = find(volume.str());
+    if (found == nullptr) found = import_of(volume.str());
     if (found != nullptr) return found;
     if (removal_of(volume.str()) != nullptr) {
       return fail(
@@ -112,6 +129,14 @@ class LvmView {
     for (const LvmVolume& lv : report_.volumes) {
       if (!lv.name.starts_with(lvm_removal_prefix) || !ours(lv)) continue;
       if (const auto removal = lvm_removal(lv); removal && removal->volume == name) return &lv;
+    }
+    return nullptr;
+  }
+
+  /// What will be the volume of this name and is being filled, or null.
+  [[nodiscard]] const LvmVolume* import_of(std::string_view name) const {
+    for (const LvmVolume& lv : report_.volumes) {
+      if (lv.name.starts_with(lvm_import_prefix) && ours(lv) && lvm_import(lv) == name) return &lv;
     }
     return nullptr;
   }
@@ -208,11 +233,12 @@ class LvmView {
   /// What `volume` was called before the renaming that it is in the middle of.
   [[nodiscard]] std::optional<std::string> old_name(std::string_view volume) const {
     const LvmVolume* found = find(volume);
-    if (found == nullptr) return std::nullopt;
-    const auto intent = found->tag(lvm_intent_tag);
-    if (!intent || !intent->starts_with("rename/")) return std::nullopt;
-    const auto parts = lvm_split(*intent, '/');
-    return parts.size() == 3 && parts[2] == volume ? std::optional{std::string{parts[1]}} : std::nullopt;
+    const auto tag = found == nullptr ? std::nullopt : found->tag(lvm_intent_tag);
+    if (!tag) return std::nullopt;
+    const Intent intent = parse_intent(*tag);
+    const auto names = lvm_intent_arguments(intent);
+    const bool renamed = intent.verb == "rename" && names.size() == 2 && names[1] == volume;
+    return renamed ? std::optional{names[0]} : std::nullopt;
   }
 
  private:

@@ -116,11 +116,6 @@ Result<LvmOpened> lvm_open_found(const LvmTools<Runner>& tools, const LvmFound& 
 }
 
 template <CommandRunner Runner>
-Result<LvmOpened> lvm_open_volume(const LvmTools<Runner>& tools, const VolumeName& volume, Access access) {
-  return lvm_find(tools, volume).and_then([&](const LvmFound& found) { return lvm_open_found(tools, found, access); });
-}
-
-template <CommandRunner Runner>
 Result<LvmOpened> lvm_open_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume,
                                     const SnapshotName& snapshot) {
   return lvm_find(tools, volume, snapshot).and_then([&](const LvmFound& found) {

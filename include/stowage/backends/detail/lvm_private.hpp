@@ -6,19 +6,25 @@
 // rename in one step. PLACE is the machine and pid namespace of the process that removes it, SECTORS what the volume
 // held when it began.
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <optional>
 #include <stowage/backends/detail/lvm_report.hpp>
 #include <stowage/core/lock.hpp>
 #include <stowage/intent/owner.hpp>
+#include <stowage/intent/record.hpp>
 #include <string>
 #include <string_view>
 
 namespace stowage::detail {
 
 inline constexpr std::size_t lvm_longest_name = 127;
+/// On a volume, or on the copy that a rollback puts aside: the record of an unfinished verb (lvm_record.hpp). On a
+/// pool: `metadata-snapshot`.
+inline constexpr std::string_view lvm_intent_tag = "stowage.intent=";
 inline constexpr std::string_view lvm_removal_prefix = "remove-";
+inline constexpr std::string_view lvm_import_prefix = "import-";
 /// On a volume that is being removed, and whose name is too long for a private one: that name.
 inline constexpr std::string_view lvm_was_tag = "stowage.was=";
 
@@ -41,12 +47,13 @@ struct LvmRemoval {
   std::string nonce;
   std::string place;
   std::uint64_t sectors = 0;
-  std::string volume;
+  std::string was;       ///< its name before: the volume's, or a private one if it was being filled
+  std::string volume{};  ///< that it was, or would have been
 
-  /// The private name; without the volume's where that is too long.
+  /// The private name; without the name before where that is too long.
   [[nodiscard]] std::string name() const {
     const std::string begin = std::string{lvm_removal_prefix} + nonce + "-" + place + "-" + lvm_hex(sectors, 1) + "-";
-    return begin.size() + volume.size() <= lvm_longest_name ? begin + volume : begin.substr(0, begin.size() - 1);
+    return begin.size() + was.size() <= lvm_longest_name ? begin + was : begin.substr(0, begin.size() - 1);
   }
 };
 
@@ -65,7 +72,11 @@ inline std::optional<LvmRemoval> lvm_removal(const LvmVolume& lv) {
   removal.place = next();
   const std::string_view sectors = next();
   const auto [end, code] = std::from_chars(sectors.data(), sectors.data() + sectors.size(), removal.sectors, 16);
-  removal.volume = text.empty() ? lv.tag(lvm_was_tag).value_or("") : std::string{text};
+  removal.was = text.empty() ? lv.tag(lvm_was_tag).value_or("") : std::string{text};
+  removal.volume = removal.was;
+  if (const auto tag = lv.tag(lvm_intent_tag); tag && removal.was.starts_with(lvm_import_prefix)) {
+    removal.volume = parse_intent(*tag).argument(0);
+  }
   const bool good = removal.nonce.size() == 16 && removal.place.size() == 8 && code == std::errc{} &&
                     end == sectors.data() + sectors.size() && !removal.volume.empty();
   return good ? std::optional{removal} : std::nullopt;

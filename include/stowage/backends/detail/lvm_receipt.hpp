@@ -4,7 +4,10 @@
 
 #include <optional>
 #include <stowage/backends/detail/lvm_create.hpp>
+#include <stowage/backends/detail/lvm_hold.hpp>
+#include <stowage/backends/detail/lvm_import.hpp>
 #include <stowage/backends/detail/lvm_intent.hpp>
+#include <stowage/backends/detail/lvm_record.hpp>
 #include <stowage/backends/detail/lvm_use.hpp>
 #include <stowage/backends/detail/receipt_text.hpp>
 #include <stowage/volume.hpp>
@@ -17,8 +20,6 @@ namespace stowage::detail {
 /// On a snapshot: the identity of its content, if that is older than the snapshot: it came with a stream, or a rollback
 /// has put a copy in its place.
 inline constexpr std::string_view lvm_content_tag = "stowage.content=";
-inline constexpr std::string_view lvm_receive_intent = "receive/";
-
 inline std::string lvm_content(const LvmVolume& snapshot) {
   return snapshot.tag(lvm_content_tag).value_or("lvm-" + snapshot.uuid);
 }
@@ -29,70 +30,116 @@ Result<std::string> lvm_snapshot_identity(const LvmTools<Runner>& tools, const V
   return lvm_find(tools, volume, snapshot).map([](const LvmFound& found) { return lvm_content(*found.lv); });
 }
 
-inline Result<std::optional<Receipt>> lvm_receipt_of(const LvmVolume& volume) {
-  const auto intent = volume.tag(lvm_intent_tag);
-  if (!intent || !intent->starts_with(lvm_receive_intent)) return std::nullopt;
-  return parse_receipt(std::string_view{*intent}.substr(lvm_receive_intent.size())).map([](Receipt receipt) {
-    return std::optional{std::move(receipt)};
-  });
+/// Of a record, `DONE`, `TARGET` and `BASE` after the name of the volume. Nothing: it is no stream's.
+inline Result<std::optional<Receipt>> lvm_receipt_of(const std::optional<LvmIntent>& intent) {
+  if (!intent || intent->verb != "receive") return std::nullopt;
+  std::vector<std::string> arguments = lvm_intent_arguments(intent->record);
+  if (intent->record.format == IntentFormat::current && !arguments.empty()) arguments.erase(arguments.begin());
+  std::string text;
+  for (const std::string& argument : arguments) text += (text.empty() ? "" : "/") + argument;
+  return parse_receipt(text).map([](Receipt receipt) { return std::optional{std::move(receipt)}; });
+}
+
+inline std::vector<std::string> lvm_receipt_arguments(const std::string& volume, const Receipt& receipt) {
+  std::vector<std::string> arguments{volume, std::to_string(receipt.done.count), receipt.target};
+  if (receipt.base) arguments.push_back(receipt.base->str());
+  return arguments;
 }
 
 template <CommandRunner Runner>
 Result<std::optional<Receipt>> lvm_receipt(const LvmTools<Runner>& tools, const VolumeName& volume) {
   const auto found = lvm_find(tools, volume);
   if (!found) return fail(found.error());
-  return lvm_receipt_of(*found->lv);
+  return lvm_receipt_of(lvm_intent_of(found->view, volume.str()));
 }
 
-/// One command takes the old receipt, or the mark of an import, for the new one.
+/// Makes what stands on a volume, whose lock is held, a run of this policy: an import, a stream, or nothing yet.
 template <CommandRunner Runner>
-Result<void> lvm_put_receipt(const LvmTools<Runner>& tools, const LvmVolume& volume, const Receipt& receipt) {
-  const std::string text = lvm_tag(lvm_intent_tag, std::string{lvm_receive_intent} + receipt_text(receipt));
-  std::vector<std::string> arguments{"--addtag", text, tools.spec(volume.name)};
-  if (const auto old = volume.tag(lvm_intent_tag)) {
-    const std::string before = lvm_tag(lvm_intent_tag, *old);
-    if (before == text) return {};
-    arguments.insert(arguments.begin(), {"--deltag", before});
-  }
-  return tools.change("lvchange", std::move(arguments), "noting how far '" + tools.spec(volume.name) + "' has come");
+Result<void> lvm_begin_stream(const LvmTools<Runner>& tools, const VolumeName& volume, LvmHeld held,
+                              const Receipt& receipt) {
+  auto run = Run::begin("receive", tools.spec(volume.str()));
+  if (!run) return fail(std::move(run.error()));
+  const auto intent = lvm_intent_of(held.view, volume.str());
+  const bool bound = intent && intent->record.format == IntentFormat::current;
+  auto record = lvm_record("receive", run->nonce(), bound ? intent->record.bound : lvm_bound(*held.lv),
+                           lvm_receipt_arguments(volume.str(), receipt));
+  if (!record) return fail(std::move(record.error()));
+  LvmVolume lv = *held.lv;
+  auto noted = lvm_write_record(tools, lv, *record, "noting that '" + tools.spec(volume.str()) + "' receives a stream");
+  if (!noted) return noted;
+  tools.runs().put(volume.str(), {std::move(held.lock), *std::move(run), std::move(lv), *std::move(record),
+                                  lvm_chunk(held.view, false), lvm_chunk(held.view, true)});
+  return {};
+}
+
+/// A stream that was not received to its end goes on, and is this policy's from now on.
+/// Nothing changes where there is none. Errors: not_found, in_use (by whom).
+template <CommandRunner Runner>
+Result<void> lvm_resume_receipt(const LvmTools<Runner>& tools, const VolumeName& volume) {
+  if (tools.runs().find(volume.str()) != nullptr) return {};
+  auto lock = lvm_lock(tools, volume);
+  if (!lock) return fail(std::move(lock.error()));
+  auto found = lvm_find(tools, volume);
+  if (!found) return fail(std::move(found.error()));
+  const auto intent = lvm_intent_of(found->view, volume.str());
+  const auto receipt = lvm_receipt_of(intent);
+  if (!receipt) return fail(receipt.error());
+  if (!*receipt) return {};
+  auto admitted = admit(Verb::receive, intent->record.arguments, intent->record, lvm_liveness(*intent));
+  if (!admitted) return fail(std::move(admitted.error()));
+  return lvm_begin_stream(tools, volume, {*std::move(lock), std::move(found->view), found->lv}, **receipt);
 }
 
 template <CommandRunner Runner>
 Result<void> lvm_set_receipt(const LvmTools<Runner>& tools, const VolumeName& volume, const Receipt& receipt) {
-  const auto found = lvm_find(tools, volume);
+  if (const auto run = tools.runs().find(volume.str())) {
+    auto record = lvm_record("receive", run->run.nonce(), parse_intent(run->record).bound,
+                             lvm_receipt_arguments(volume.str(), receipt));
+    if (!record) return fail(std::move(record.error()));
+    if (*record == run->record) return {};
+    return lvm_write_record(tools, run->lv, *record, "noting how far '" + tools.spec(volume.str()) + "' has come")
+        .map([&] { run->record = *std::move(record); });
+  }
+  const auto found = lvm_receipt(tools, volume);
   if (!found) return fail(found.error());
-  return lvm_put_receipt(tools, *found->lv, receipt);
-}
-
-template <CommandRunner Runner>
-Result<void> lvm_drop_receipt(const LvmTools<Runner>& tools, const VolumeName& volume) {
-  const auto found = lvm_find(tools, volume);
-  if (!found) return fail(found.error());
-  const auto receipt = lvm_receipt_of(*found->lv);
-  if (!receipt) return fail(receipt.error());
-  if (!*receipt) return {};
-  return tools.change("lvchange",
-                      {"--deltag", lvm_tag(lvm_intent_tag, *found->lv->tag(lvm_intent_tag)), tools.spec(volume.str())},
-                      "ending what '" + tools.spec(volume.str()) + "' received");
+  if (*found && (*found)->target == receipt.target && (*found)->base == receipt.base) {
+    return lvm_resume_receipt(tools, volume).and_then([&] { return lvm_set_receipt(tools, volume, receipt); });
+  }
+  auto held = lvm_hold(tools, volume, Verb::receive);
+  if (!held) return fail(std::move(held.error()));
+  return lvm_begin_stream(tools, volume, *std::move(held), receipt);
 }
 
 /// The snapshot may have been taken before: then it is the stream's, see `IncrementBackend`.
 template <CommandRunner Runner>
 Result<void> lvm_end_receipt(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
                              const std::string& identity) {
-  auto taken = lvm_take_snapshot(tools, volume, snapshot, {lvm_tag(lvm_content_tag, identity)});
+  if (auto ours = lvm_resume_receipt(tools, volume); !ours) return ours;
+  const auto run = tools.runs().find(volume.str());
+  if (run == nullptr) {  // it has no receipt
+    const auto held = lvm_hold(tools, volume, Verb::snapshot);
+    if (!held) return fail(held.error());
+    auto taken = lvm_new_snapshot(tools, held->lv->name, volume, snapshot, {lvm_tag(lvm_content_tag, identity)});
+    return !taken && taken.error().code() == Errc::already_exists ? Result<void>{} : taken;
+  }
+  auto taken = lvm_new_snapshot(tools, run->lv.name, volume, snapshot, {lvm_tag(lvm_content_tag, identity)});
   if (!taken && taken.error().code() != Errc::already_exists) return taken;
-  return lvm_drop_receipt(tools, volume);
+  auto ended = lvm_name_filled(tools, run->lv, volume.str());
+  if (ended) static_cast<void>(tools.runs().take(volume.str()));
+  return ended;
 }
 
 /// Before the content of `snapshot` comes in the place of what a stream had written: from here on only that snapshot
-/// makes the volume whole, and no stream goes on.
+/// makes the volume whole, and no stream goes on. `lv` has the new record then.
 template <CommandRunner Runner>
-Result<void> lvm_void_receipt(const LvmTools<Runner>& tools, const LvmVolume& volume, const SnapshotName& snapshot) {
-  const auto receipt = lvm_receipt_of(volume);
+Result<void> lvm_void_receipt(const LvmTools<Runner>& tools, const LvmView& view, LvmVolume& lv,
+                              const SnapshotName& snapshot) {
+  const auto receipt = lvm_receipt_of(lvm_intent_in(view, lv));
   if (!receipt) return fail(receipt.error());
   if (!*receipt) return {};
-  return lvm_put_receipt(tools, volume, {.target = "rollback", .base = snapshot});
+  auto record = lvm_record("receive", lv, lvm_receipt_arguments(lv.name, {.target = "rollback", .base = snapshot}));
+  if (!record) return fail(std::move(record.error()));
+  return lvm_write_record(tools, lv, *record, "beginning to roll '" + tools.spec(lv.name) + "' back");
 }
 
 }  // namespace stowage::detail

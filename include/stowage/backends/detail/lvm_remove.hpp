@@ -8,6 +8,7 @@
 #include <optional>
 #include <stowage/backends/detail/lvm_create.hpp>
 #include <stowage/backends/detail/lvm_destroy.hpp>
+#include <stowage/backends/detail/lvm_hold.hpp>
 #include <stowage/backends/detail/lvm_pool.hpp>
 #include <stowage/backends/detail/lvm_private.hpp>
 #include <stowage/backends/detail/lvm_rollback.hpp>
@@ -26,16 +27,14 @@ Result<void> lvm_take_name_and_destroy(const LvmTools<Runner>& tools, const LvmV
                                        const std::vector<LvmView::Snapshot>& snapshots, const Work& work) {
   auto nonce = new_nonce();
   if (!nonce) return fail(std::move(nonce.error()));
-  const std::string volume = lv.name;
-  const LvmRemoval removal{*std::move(nonce), lvm_place_of(this_process()), lvm_held_sectors(tools, volume), volume};
-  lv.name = removal.name();
-  if (!lv.name.ends_with(volume)) {  // where no removal is found by its name, the volume's must be found by its tag
-    auto noted = tools.change("lvchange", {"--addtag", lvm_tag(lvm_was_tag, volume), tools.spec(volume)},
-                              "noting the name of '" + tools.spec(volume) + "'");
+  const std::string was = lv.name;
+  lv.name = LvmRemoval{*std::move(nonce), lvm_place_of(this_process()), lvm_held_sectors(tools, was), was}.name();
+  if (!lv.name.ends_with(was)) {  // too long for a private name: then a tag tells it
+    auto noted = tools.change("lvchange", {"--addtag", lvm_tag(lvm_was_tag, was), tools.spec(was)},
+                              "noting the name of '" + tools.spec(was) + "'");
     if (!noted) return noted;
   }
-  auto taken =
-      tools.change("lvrename", {tools.vg(), volume, lv.name}, "beginning to remove '" + tools.spec(volume) + "'");
+  auto taken = tools.change("lvrename", {tools.vg(), was, lv.name}, "beginning to remove '" + tools.spec(was) + "'");
   if (!taken) return taken;
   LvmDestroyed destroyed{};
   auto done = lvm_destroy(tools, view, lv, snapshots, work, destroyed);
@@ -44,7 +43,7 @@ Result<void> lvm_take_name_and_destroy(const LvmTools<Runner>& tools, const LvmV
     return fail(
         std::move(done.error()).during("its removal is unfinished").advise("remove it again, or recover finishes it"));
   }
-  if (auto back = lvm_give_name_back(tools, lv.name, volume); !back) {
+  if (auto back = lvm_give_name_back(tools, lv.name, was); !back) {
     return fail(std::move(done.error())
                     .advise("nothing was removed, but it is called '" + lv.name +
                             "' now, and could not be renamed: " + back.error().detail()));
@@ -52,61 +51,64 @@ Result<void> lvm_take_name_and_destroy(const LvmTools<Runner>& tools, const LvmV
   return done;
 }
 
+/// Pre: the volume's lock is held, and the verb that wants it was admitted. `view` as it is now.
 template <CommandRunner Runner>
-Result<void> lvm_remove_locked(const LvmTools<Runner>& tools, const VolumeName& volume, const RemoveOptions& options,
-                               const Work& work) {
-  auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  if (auto settled = lvm_settle(tools, *view, volume.str()); !settled) return settled;
-  if (const LvmVolume* begun = view->removal_of(volume.str());
-      begun != nullptr && view->find(volume.str()) == nullptr) {
-    return lvm_end_removal(tools, *view, *begun, work).and_then([&](const std::string&) -> Result<void> {
+Result<void> lvm_remove_locked(const LvmTools<Runner>& tools, LvmView view, const VolumeName& volume,
+                               const RemoveOptions& options, const Work& work) {
+  if (auto settled = lvm_settle(tools, view, volume.str()); !settled) return settled;
+  if (const LvmVolume* begun = view.removal_of(volume.str()); begun != nullptr && view.find(volume.str()) == nullptr) {
+    return lvm_end_removal(tools, view, *begun, work).and_then([&](const std::string&) -> Result<void> {
       const auto now = lvm_view(tools);
       if (!now || now->find(volume.str()) == nullptr) return {};
       return lvm_in_use(tools, volume.str());  // it has its name back
     });
   }
-  const auto there = view->volume(volume);
+  const auto there = view.volume(volume);
   if (!there) return fail(there.error());
   LvmVolume lv = **there;
-  const std::vector<LvmView::Snapshot> snapshots = view->snapshots(volume.str());
+  const std::vector<LvmView::Snapshot> snapshots = view.snapshots(volume.str());
   if (auto good = LvmView::undisputed(snapshots); !good) return good;
   if (!options.snapshots && !snapshots.empty()) {
     std::string names;
     for (const LvmView::Snapshot& snapshot : snapshots) names += (names.empty() ? "" : ", ") + snapshot.name;
     return fail(Error{Errc::in_use, "it has snapshots: " + names}.advise("remove them too, or first"));
   }
-  if (auto free = lvm_free(tools, *view, lv.name); !free) return free;
-  if (auto free = lvm_snapshots_free(tools, *view, snapshots); !free) return free;
-  if (auto agreed = lvm_check_transaction(tools, *view); !agreed) return agreed;
+  if (auto free = lvm_free(tools, view, lv.name); !free) return free;
+  if (auto free = lvm_snapshots_free(tools, view, snapshots); !free) return free;
+  if (auto agreed = lvm_check_transaction(tools, view); !agreed) return agreed;
   if (work.stop.stop_requested()) return fail(Errc::cancelled, "removing: stopped before anything was destroyed");
-  const bool discards = lvm_worth_discarding(*view, lv);
+  const bool discards = lvm_worth_discarding(view, lv);
   if (!discards && snapshots.empty()) return lvm_remove_names(tools, {lv.name});
   if (discards && !lv.active()) {
     if (auto active = lvm_activate(tools, lv); !active) return active;
     lv.attr[4] = 'a';
   }
-  return lvm_take_name_and_destroy(tools, *view, std::move(lv), snapshots, work);
+  return lvm_take_name_and_destroy(tools, view, std::move(lv), snapshots, work);
 }
 
 template <CommandRunner Runner>
 Result<void> lvm_remove(const LvmTools<Runner>& tools, const VolumeName& volume, const RemoveOptions& options,
                         const Work& work) {
   if (options.trash) return fail(Errc::not_supported, "LVM has no trash");
-  const auto lock = lvm_lock(tools, volume);
+  const auto lock = lvm_lock_or_end_run(tools, volume);
   if (!lock) return fail(lock.error());
-  return lvm_remove_locked(tools, volume, options, work);
+  auto view = lvm_view(tools);
+  if (!view) return fail(view.error());
+  if (auto admitted = lvm_admit_verb(*view, volume.str(), Verb::remove); !admitted) {
+    return fail(std::move(admitted.error()));
+  }
+  return lvm_remove_locked(tools, *std::move(view), volume, options, work);
 }
 
 template <CommandRunner Runner>
 Result<void> lvm_remove_snapshot(const LvmTools<Runner>& tools, const VolumeName& volume,
                                  const SnapshotName& snapshot) {
-  const auto held = lvm_hold(tools, volume);
+  const auto held = lvm_hold(tools, volume, Verb::remove_snapshot);
   if (!held) return fail(held.error());
   const auto lv = held->view.snapshot(volume, snapshot);
   if (!lv) return fail(lv.error());
   if (lvm_aside(held->view, volume.str()).name == snapshot.str()) {
-    return fail(Error{Errc::in_use, "a rollback to it is unfinished"}.advise("recover finishes it"));
+    return fail(Error{Errc::in_use, "a rollback to it waits for the next activation"});
   }
   if (auto free = lvm_free(tools, held->view, (*lv)->name); !free) return free;
   return lvm_remove_names(tools, {(*lv)->name});

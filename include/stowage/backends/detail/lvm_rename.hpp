@@ -1,12 +1,14 @@
 #pragma once
 // A volume takes its snapshots along when it gets another name.
 //
-// A volume alone is renamed by LVM in one step. With snapshots: the volume says that it is on its way
-// (`rename/OLD/NEW`), the snapshots are tagged as those of the new name, the volume is renamed, then they are, and the
-// volume is silent again. Before the volume has its new name recovery undoes, behind it recovery goes on.
+// A volume alone is renamed by LVM in one step. With snapshots: a record on the volume has its old and its new name,
+// the snapshots are tagged as those of the new name, the volume is renamed, then they are, and the volume is silent
+// again. Before the volume has its new name recovery undoes, behind it recovery goes on.
 
 #include <optional>
 #include <stowage/backends/detail/lvm_create.hpp>
+#include <stowage/backends/detail/lvm_hold.hpp>
+#include <stowage/backends/detail/lvm_import.hpp>
 #include <stowage/backends/detail/lvm_names.hpp>
 #include <stowage/backends/detail/lvm_use.hpp>
 #include <string>
@@ -44,7 +46,7 @@ Result<void> lvm_finish_rename(const LvmTools<Runner>& tools, const LvmView& vie
         tools.change("lvrename", {tools.vg(), snapshot.lv->name, name}, "renaming '" + snapshot.lv->name + "'");
     if (!renamed) return renamed;
   }
-  std::vector<std::string> arguments{"--deltag", lvm_tag(lvm_intent_tag, "rename/" + from + "/" + to)};
+  std::vector<std::string> arguments = lvm_record_options(lv, std::nullopt);
   const std::string was = lvm_guest_tag(from);
   const std::string is = lvm_guest_tag(to);
   if (was != is && lv.tag(was) == "") arguments.insert(arguments.end(), {"--deltag", was, "--addtag", is});
@@ -54,15 +56,16 @@ Result<void> lvm_finish_rename(const LvmTools<Runner>& tools, const LvmView& vie
 
 /// When the volume still has its old name.
 template <CommandRunner Runner>
-Result<void> lvm_undo_rename(const LvmTools<Runner>& tools, const LvmView& view, const std::string& from,
+Result<void> lvm_undo_rename(const LvmTools<Runner>& tools, const LvmView& view, const LvmVolume& lv,
                              const std::string& to) {
+  const std::string& from = lv.name;
   std::vector<LvmView::Snapshot> tagged;
   for (const LvmVolume& lv : view.report().volumes) {
     if (!view.ours(lv) || lv.tag(lvm_of_tag) != to) continue;
     if (const auto name = lvm_snapshot_name(lv.name, from)) tagged.push_back({&lv, std::string{*name}, {from}});
   }
   if (auto done = lvm_tag_snapshots(tools, tagged, to, from); !done) return done;
-  return tools.change("lvchange", {"--deltag", lvm_tag(lvm_intent_tag, "rename/" + from + "/" + to), tools.spec(from)},
+  return tools.change("lvchange", lvm_with(tools, lvm_record_options(lv, std::nullopt), {from}),
                       "undoing the renaming of '" + from + "'");
 }
 
@@ -71,14 +74,16 @@ Result<void> lvm_rename(const LvmTools<Runner>& tools, const VolumeName& volume,
   const std::string& from = volume.str();
   const std::string& to = target.str();
   if (auto good = lvm_check_length(to); !good) return good;
-  const auto held = lvm_hold(tools, volume);
+  const auto held = lvm_hold(tools, volume, Verb::rename, {from, to});
   if (!held) return fail(held.error());
   const LvmView& view = held->view;
   const auto taken = [&](const std::string& name) {
     return fail(Errc::already_exists, "there is a volume '" + tools.spec(name) + "' already");
   };
   if (view.report().find(to) != nullptr) return taken(to);
-  if (auto rests = lvm_at_rest(view, from); !rests) return rests;
+  if (const auto intent = lvm_intent_of(view, from); intent && intent->verb != "rename") {
+    return lvm_admit_at_rest(view, from, Verb::rename);
+  }
   const std::vector<LvmView::Snapshot> snapshots = view.snapshots(from);
   if (auto good = LvmView::undisputed(snapshots); !good) return good;
   for (const LvmView::Snapshot& snapshot : snapshots) {
@@ -94,16 +99,17 @@ Result<void> lvm_rename(const LvmTools<Runner>& tools, const VolumeName& volume,
   const bool owned = guest != lvm_guest_tag(to) && held->lv->tag(guest) == "";
   if (snapshots.empty() && !owned) return rename();
 
-  auto marked =
-      tools.change("lvchange", {"--addtag", lvm_tag(lvm_intent_tag, "rename/" + from + "/" + to), tools.spec(from)},
-                   "beginning to rename '" + tools.spec(from) + "'");
+  LvmVolume lv = *held->lv;
+  auto record = lvm_record("rename", lv, {from, to});
+  if (!record) return fail(std::move(record.error()));
+  auto marked = lvm_write_record(tools, lv, *record, "beginning to rename '" + tools.spec(from) + "'");
   if (!marked) return marked;
   if (auto done = lvm_tag_snapshots(tools, snapshots, from, to); !done) return done;
   const auto renamed = rename();
   const auto now = lvm_view(tools);
   if (!now) return fail(now.error());
   if (!renamed) {
-    if (now->find(from) != nullptr) static_cast<void>(lvm_undo_rename(tools, *now, from, to));
+    if (now->find(from) != nullptr) static_cast<void>(lvm_undo_rename(tools, *now, lv, to));
     return fail(renamed.error());
   }
   const auto moved = now->volume(target);

@@ -26,7 +26,7 @@ inline constexpr std::array<std::string_view, 23> lvm_columns{
     "lv_when_full", "discards",         "seg_monitor",      "kernel_discards", "lv_check_needed"};
 /// So many of them tell of volumes. The others are for their pool and for verbs that change something; for them LVM
 /// looks at every segment, asks dmeventd, and asks the kernel once more.
-inline constexpr std::size_t lvm_listing_columns = 10;
+inline constexpr std::size_t lvm_listing_columns = 11;
 inline constexpr char lvm_separator = '|';
 
 /// A share in hundredths of a percent, as exact as LVM tells it.
@@ -40,7 +40,7 @@ struct LvmPercent {
   friend constexpr auto operator<=>(LvmPercent, LvmPercent) = default;
 };
 
-/// One logical volume, of any kind. A listing leaves out what stands behind `tags`.
+/// One logical volume, of any kind. A listing leaves out what stands after `vg_uuid`.
 struct LvmVolume {
   std::string vg;
   std::string name;
@@ -53,7 +53,7 @@ struct LvmVolume {
   std::optional<LvmPercent> data;     ///< known while it is active
   std::optional<std::int64_t> ctime;  ///< seconds since 1970
   std::vector<std::string> tags;
-  std::string vg_uuid;
+  std::string vg_uuid;  ///< the last that a listing has
   Bytes extent{};
   Bytes vg_free{};
   std::optional<LvmPercent> metadata;
@@ -164,8 +164,8 @@ inline Result<void> read_lvm_volume(const LvmCells& field, bool listing, LvmVolu
       if (!tag.empty()) volume.tags.emplace_back(tag);
     }
   }
-  if (listing) return {};
   volume.vg_uuid = field[10];
+  if (listing) return {};
   volume.extent = Bytes{*extent};
   volume.vg_free = bytes(field[12]);
   volume.metadata = lvm_percent(field[13]);

@@ -13,8 +13,12 @@
 // lists, and the copy that stands aside tells what is going on.
 
 #include <stowage/backends/detail/lvm_create.hpp>
+#include <stowage/backends/detail/lvm_hold.hpp>
+#include <stowage/backends/detail/lvm_import.hpp>
 #include <stowage/backends/detail/lvm_intent.hpp>
+#include <stowage/backends/detail/lvm_pool.hpp>
 #include <stowage/backends/detail/lvm_receipt.hpp>
+#include <stowage/backends/detail/lvm_record.hpp>
 #include <stowage/backends/detail/lvm_use.hpp>
 #include <stowage/volume.hpp>
 #include <string>
@@ -119,13 +123,16 @@ Result<void> lvm_end_lineage(const LvmTools<Runner>& tools, const LvmVolume& vol
 }
 
 template <CommandRunner Runner>
-Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot, const std::string& volume,
+Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot, const LvmVolume& lv,
                        const std::string& name, WhenOpen when_open) {
+  const std::string volume = lv.name;
   const std::string aside = lvm_snapshot_lv(volume, name, lvm_aside_prefix);
+  auto record = lvm_record("rollback", lv, {name});
+  if (!record) return fail(std::move(record.error()));
   auto copied =
       lvm_copy_aside(tools, snapshot, aside, {"-pr", "-ky"},
                      {lvm_tag(lvm_of_tag, volume), lvm_tag(lvm_at_tag, std::to_string(LvmView::taken_at(snapshot))),
-                      lvm_tag(lvm_content_tag, lvm_content(snapshot))});
+                      lvm_tag(lvm_content_tag, lvm_content(snapshot)), lvm_tag(lvm_intent_tag, *record)});
   if (!copied) return copied;
   auto merged =
       tools.change("lvconvert", {"--merge", tools.spec(snapshot.name)}, "merging '" + tools.spec(snapshot.name) + "'");
@@ -142,17 +149,25 @@ Result<void> lvm_merge(const LvmTools<Runner>& tools, const LvmVolume& snapshot,
   const auto view = lvm_view(tools);
   if (!view) return fail(view.error());
   const LvmVolume* waiting = view->report().find(snapshot.name);
-  if (when_open == WhenOpen::at_next_activation && waiting != nullptr && waiting->is_merging()) return {};
-  return lvm_settle_rollback(tools, *view, volume).map([](const std::string&) {});
+  const bool waits = waiting != nullptr && waiting->is_merging();
+  if (when_open == WhenOpen::at_next_activation && waits) return {};
+  auto settled = lvm_settle_rollback(tools, *view, volume);
+  if (settled) return {};
+  return fail(
+      std::move(settled.error())
+          .advise(waits ? "it was opened meanwhile, and gets the content of '" + name + "' when it is activated next"
+                        : "recover finishes the rollback"));
 }
 
 template <CommandRunner Runner>
 Result<void> lvm_exchange(const LvmTools<Runner>& tools, const LvmView& view, const LvmVolume& snapshot,
                           const LvmVolume& volume, const std::string& name) {
+  auto record = lvm_record("rollback", volume, {name});
+  if (!record) return fail(std::move(record.error()));
   LvmVolume copy;  // as it will be
   copy.name = lvm_snapshot_lv(volume.name, name, lvm_next_prefix);
   copy.tags = {lvm_tag(lvm_of_tag, volume.name), lvm_tag(lvm_replaces_tag, volume.uuid),
-               lvm_tag(lvm_id_tag, volume.tag(lvm_id_tag).value_or(volume.uuid))};
+               lvm_tag(lvm_id_tag, volume.tag(lvm_id_tag).value_or(volume.uuid)), lvm_tag(lvm_intent_tag, *record)};
   for (const std::string& tag : volume.tags) {
     const bool ours = tag.starts_with("stowage.") && !tag.starts_with(lvm_parent_tag);
     if (!ours) copy.tags.push_back(tag);
@@ -161,56 +176,64 @@ Result<void> lvm_exchange(const LvmTools<Runner>& tools, const LvmView& view, co
   return lvm_end_exchange(tools, view, volume.name, copy);
 }
 
-/// For who has the volume's lock.
+/// Pre: the volume's lock is held, and the verb that wants it was admitted. `view` as it is now.
 template <CommandRunner Runner>
-Result<void> lvm_roll_back_locked(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
-                                  const Work& work, WhenOpen when_open) {
-  auto view = lvm_view(tools);
-  if (!view) return fail(view.error());
-  auto free = lvm_free(tools, *view, volume.str());
+Result<void> lvm_roll_back_locked(const LvmTools<Runner>& tools, LvmView view, const VolumeName& volume,
+                                  const SnapshotName& snapshot, const Work& work, WhenOpen when_open) {
+  auto free = lvm_free(tools, view, volume.str());
   if (!free && when_open == WhenOpen::refuse) return free;
-  if (auto settled = lvm_settle(tools, *view, volume.str()); !settled) return settled;
-  const auto lv = view->volume(volume);
-  if (!lv) return fail(lv.error());
-  const auto source = view->snapshot(volume, snapshot);
+  if (auto settled = lvm_settle(tools, view, volume.str()); !settled) return settled;
+  const auto there = view.volume(volume);
+  if (!there) return fail(there.error());
+  const auto source = view.snapshot(volume, snapshot);
   if (!source) return fail(source.error());
-  if (auto closed = lvm_free(tools, *view, (*source)->name); !closed) return closed;
+  if (auto closed = lvm_free(tools, view, (*source)->name); !closed) return closed;
+  if (auto agreed = lvm_check_transaction(tools, view); !agreed) return agreed;
   if (auto room = lvm_admit(tools, (*source)->size); !room) return room;
   if (work.stop.stop_requested()) return fail(Errc::cancelled, "rolling back: stopped before anything was changed");
-  const bool received = (*lv)->tag(lvm_intent_tag).has_value();
-  if (auto left = lvm_void_receipt(tools, **lv, snapshot); !left) return left;
-  if ((*source)->origin == volume.str()) {
-    auto merged = lvm_end_lineage(tools, **lv).and_then([&] {
-      return lvm_merge(tools, **source, volume.str(), snapshot.str(), when_open);
-    });
-    return merged && received ? lvm_drop_receipt(tools, volume) : merged;
-  }
-  if (!free) {
+  LvmVolume lv = **there;
+  const bool merges = (*source)->origin == lv.name;
+  if (!merges && !free) {
     return fail(Error{free.error()}.advise("after the rollback to another snapshot LVM cannot do this one later"));
   }
-  return lvm_exchange(tools, *view, **source, **lv, snapshot.str());
+  const bool received = lvm_intent_of(view, volume.str()).has_value();
+  if (auto left = lvm_void_receipt(tools, view, lv, snapshot); !left) return left;
+  if (!merges) return lvm_exchange(tools, view, **source, lv, snapshot.str());
+  auto merged =
+      lvm_end_lineage(tools, lv).and_then([&] { return lvm_merge(tools, **source, lv, snapshot.str(), when_open); });
+  return merged && received ? lvm_name_filled(tools, lv, lv.name) : merged;
 }
 
 template <CommandRunner Runner>
 Result<void> lvm_roll_back(const LvmTools<Runner>& tools, const VolumeName& volume, const SnapshotName& snapshot,
                            const Work& work, WhenOpen when_open) {
-  const auto lock = lvm_lock(tools, volume);
+  const auto lock = lvm_lock_or_end_run(tools, volume);
   if (!lock) return fail(lock.error());
-  return lvm_roll_back_locked(tools, volume, snapshot, work, when_open);
+  auto view = lvm_view(tools);
+  if (!view) return fail(view.error());
+  auto admitted = lvm_admit_verb(*view, volume.str(), Verb::rollback, {snapshot.str()});
+  if (!admitted) return fail(std::move(admitted.error()));
+  return lvm_roll_back_locked(tools, *std::move(view), volume, snapshot, work, when_open);
 }
 
-/// An activation is also what a rollback waits for.
+/// An activation is also what a rollback waits for; where another program's has done that, the snapshot gets its name.
 template <CommandRunner Runner>
 Result<void> lvm_activate_volume(const LvmTools<Runner>& tools, const VolumeName& volume) {
   auto found = lvm_find(tools, volume);
   if (!found) return fail(found.error());
-  if (found->lv->active()) return lvm_make_active(tools, *found->lv);
-  const auto waiting = lvm_intent_of(found->view, volume.str());
-  if (!waiting || waiting->verb != "rollback") return lvm_activate(tools, *found->lv);
-  auto held = lvm_hold(tools, volume);
-  if (!held) return fail(held.error());
-  if (auto settled = lvm_settle(tools, held->view, volume.str()); !settled) return settled;
-  const auto lv = held->view.volume(volume);
+  const auto intent = lvm_intent_of(found->view, volume.str());
+  const bool waited = intent && intent->verb == "rollback" && intent->record.phase != IntentPhase::prepare &&
+                      intent->record.format == IntentFormat::current;
+  if (!waited || (found->lv->active() && intent->record.phase == IntentPhase::waiting)) {
+    if (auto admitted = lvm_admit_without_lock(tools, found->view, volume, Verb::activate); !admitted) return admitted;
+    return lvm_make_active(tools, *found->lv);
+  }
+  const auto lock = lvm_lock(tools, volume);
+  if (!lock) return fail(lock.error());
+  auto view = lvm_view(tools);
+  if (!view) return fail(view.error());
+  if (auto settled = lvm_settle(tools, *view, volume.str()); !settled) return settled;
+  const auto lv = view->volume(volume);
   if (!lv) return fail(lv.error());
   return lvm_make_active(tools, **lv);
 }

@@ -8,6 +8,7 @@
 #include <stop_token>
 #include <stowage/backends/detail/lvm_error.hpp>
 #include <stowage/backends/detail/lvm_report.hpp>
+#include <stowage/backends/detail/lvm_runs.hpp>
 #include <stowage/core/bytes.hpp>
 #include <stowage/core/error.hpp>
 #include <stowage/process/command.hpp>
@@ -127,6 +128,8 @@ class LvmTools {
   }
 
   [[nodiscard]] const Runner& runner() const noexcept { return runner_; }
+  /// Shared with all copies.
+  [[nodiscard]] LvmRuns& runs() const noexcept { return *runs_; }
 
  private:
   Result<void> run_change(std::string_view tool, std::vector<std::string> arguments, std::string_view doing,
@@ -150,6 +153,7 @@ class LvmTools {
   OpenOptions options_;
   Runner runner_;
   std::shared_ptr<std::mutex> turn_ = std::make_shared<std::mutex>();
+  std::shared_ptr<LvmRuns> runs_ = std::make_shared<LvmRuns>();
 };
 
 }  // namespace stowage::detail

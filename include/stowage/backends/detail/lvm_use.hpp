@@ -173,7 +173,7 @@ Result<void> lvm_deactivate_volume(const LvmTools<Runner>& tools, const VolumeNa
   const auto found = lvm_find(tools, volume);
   if (!found) return fail(found.error());
   std::vector<std::string> active;
-  if (found->lv->active()) active.push_back(volume.str());
+  if (found->lv->active()) active.push_back(found->lv->name);
   for (const LvmView::Snapshot& snapshot : found->view.snapshots(volume.str())) {
     if (snapshot.lv->active() && snapshot.owners.size() == 1) active.push_back(snapshot.lv->name);
   }
