@@ -137,7 +137,12 @@ inline Result<void> rbd_end_receipt(const RbdPoolPtr& pool, const VolumeName& vo
   const auto place = rbd_record_place(*pool, image, volume.str());
   if (!place) return fail(place.error());
   auto run = pool->runs->take(place->bound);
-  if (!run) return fail(Errc::conflict, "'" + pool->spec(volume.str()) + "' receives no stream of this storage");
+  if (!run) {
+    const auto key = rbd_identity_key(image, snapshot.str());
+    const auto given = key ? rbd_given_identity(image, *key) : Result<std::optional<std::string>>{};
+    if (given && *given == identity) return {};  // it has been ended
+    return fail(Errc::conflict, "'" + pool->spec(volume.str()) + "' receives no stream of this storage");
+  }
   const auto steps = [&]() -> Result<void> {
     if (auto alive = run->check(); !alive) return alive;
     const int made = ::rbd_snap_create(image, snapshot.str().c_str());

@@ -95,7 +95,8 @@ inline Result<std::string> rbd_recover_verb(const RbdPool& pool, const RbdTroubl
     }
     if (entry.id.empty())
       return rbd_destroy_format_1(pool, entry.name, run, progress).map(said("finished its removal"));
-    if (intent.format == IntentFormat::current) return run.end().map(said("undid its removal: it is as it was"));
+    const bool undo = intent.format == IntentFormat::current && intent.phase == IntentPhase::prepare;
+    if (undo) return run.end().map(said("undid its removal: it is as it was"));
     return rbd_recover_by_removal(pool, entry, run, progress).map(said("finished its removal"));
   }
   if (intent.verb == name(Verb::receive)) {
