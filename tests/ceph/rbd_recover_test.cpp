@@ -275,7 +275,7 @@ TEST_CASE("every step of a template, a removal and an import can be the last bef
   RbdLab lab;
   auto storage = lab.storage();
   const auto make = [&](const std::string& name) {
-    const VolumeName volume = volume_name("vm-990000101-" + name);
+    VolumeName volume = volume_name("vm-990000101-" + name);
     must(storage.create({.vmid = guest, .size = 1_MiB, .name = volume}));
     return volume;
   };

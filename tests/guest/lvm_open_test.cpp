@@ -46,8 +46,8 @@ TEST_CASE("a volume that a process has open without a claim is not opened for wr
   const VolumeName volume = make(storage);
   fill(storage, volume, 1);
   for (const int how : {O_RDWR, O_RDONLY}) {
-    const Fd guest{::open(must(storage.path(volume)).c_str(), how | O_CLOEXEC)};  // as QEMU does
-    REQUIRE(guest);
+    const Fd opener{::open(must(storage.path(volume)).c_str(), how | O_CLOEXEC)};  // as QEMU does
+    REQUIRE(opener);
     const auto refuses = [&](const std::string& who) {
       CHECK(elapsed([&] {
               CHECK(says(refusal_of(storage.open_volume(volume, Access::read_write), Errc::in_use), who));

@@ -73,7 +73,7 @@ inline Result<void> check_above_lock_folder(const Fd& folder, const std::string&
       const std::string link = "/proc/self/fd/" + std::to_string(up.get());
       const ::ssize_t length = ::readlink(link.c_str(), name.data(), name.size());
       const std::string shown = length > 0 ? std::string(name.data(), static_cast<std::size_t>(length)) : path + "/..";
-      return fail(unsafe_lock("'" + path + "' below '" + shown + "'",
+      return fail(unsafe_lock(std::string{"'"}.append(path).append("' below '").append(shown).append("'"),
                               trusted ? "others may write to" : "belongs to user " + std::to_string(about.st_uid),
                               about.st_uid));
     }

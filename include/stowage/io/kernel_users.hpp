@@ -53,7 +53,7 @@ class DeviceUsers {
       if (!attribute(path_of(place, "partition")).empty()) add_block(part, device, place);
     }
     for (const std::string& generic : names_in(folder + "/device/scsi_generic")) {
-      generics_.push_back({generic, attribute(folder + "/device/scsi_generic/" + generic + "/dev")});
+      generics_.push_back({generic, attribute(path_of(path_of(folder + "/device/scsi_generic", generic), "dev"))});
     }
   }
 

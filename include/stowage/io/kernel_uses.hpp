@@ -76,7 +76,7 @@ inline void add_lio_uses(const KernelTree& tree, std::vector<KernelUse>& uses) {
       const std::string folder = path_of(path_of(core, hba), store);
       if (attribute(folder + "/enable") == "0") continue;
       const std::string info = read_attribute(folder + "/info");
-      const std::string user = "LIO backstore " + hba + "/" + store;
+      const std::string user = std::string{"LIO backstore "}.append(hba).append("/").append(store);
       std::vector<std::string> paths{attribute(folder + "/udev_path")};
       for (const char* key : {" File: ", "iBlock device: "}) paths.push_back(word_after(info, key));
       for (std::string& path : paths) {
@@ -98,7 +98,8 @@ inline void add_nvme_target_uses(const KernelTree& tree, std::vector<KernelUse>&
       std::string path = attribute(folder + "/device_path");
       if (path.empty() || attribute(folder + "/enable") != "1") continue;
       std::string number = device_number(tree, path);
-      uses.push_back({std::move(path), std::move(number), "NVMe target " + subsystem + "/" + space});
+      std::string user = std::string{"NVMe target "}.append(subsystem).append("/").append(space);
+      uses.push_back({std::move(path), std::move(number), std::move(user)});
     }
   }
 }

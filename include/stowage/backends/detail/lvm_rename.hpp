@@ -60,9 +60,9 @@ Result<void> lvm_undo_rename(const LvmTools<Runner>& tools, const LvmView& view,
                              const std::string& to) {
   const std::string& from = lv.name;
   std::vector<LvmView::Snapshot> tagged;
-  for (const LvmVolume& lv : view.report().volumes) {
-    if (!view.ours(lv) || lv.tag(lvm_of_tag) != to) continue;
-    if (const auto name = lvm_snapshot_name(lv.name, from)) tagged.push_back({&lv, std::string{*name}, {from}});
+  for (const LvmVolume& one : view.report().volumes) {
+    if (!view.ours(one) || one.tag(lvm_of_tag) != to) continue;
+    if (const auto name = lvm_snapshot_name(one.name, from)) tagged.push_back({&one, std::string{*name}, {from}});
   }
   if (auto done = lvm_tag_snapshots(tools, tagged, to, from); !done) return done;
   return tools.change("lvchange", lvm_with(tools, lvm_record_options(lv, std::nullopt), {from}),

@@ -12,8 +12,26 @@
 #include <stowage/backends/detail/rbd_publish.hpp>
 #include <stowage/core/error.hpp>
 #include <string>
+#include <string_view>
+#include <utility>
 
 namespace stowage::detail {
+
+inline Error rbd_missing_parent(const RbdPool& pool, const std::string& name, const std::string& which,
+                                std::string way_out) {
+  return Error{
+      Errc::corrupt,
+      which + " of '" + pool.spec(name) + "' is missing: what was not written to '" + name + "' itself is lost",
+      native_errno(ENOENT)}
+      .advise(std::move(way_out));
+}
+
+inline Error rbd_unreadable_parent(const RbdPool& pool, const std::string& name, const std::string& id) {
+  return Error{Errc::permission_denied,
+               "a parent of '" + pool.spec(name) + "' may not be read, the image with the id " + id,
+               native_errno(EPERM)}
+      .advise("client." + pool.access.user + " needs 'profile rbd-read-only' for its pool");
+}
 
 /// What is wrong with a parent of the image `name`, whose own header is there; nothing when all of them can be read.
 /// Cost: a round trip for each of them.
@@ -27,27 +45,16 @@ inline std::optional<Error> rbd_broken_chain(const RbdPool& pool, const std::str
   for (int depth = 0; depth < deepest; ++depth) {
     const RbdOmapAnswer header = RbdOmapRead{{io, "rbd_header." + image, {"parent"}}}.wait();
     if (depth > 0 && header.code == -ENOENT) {
-      return Error{Errc::corrupt,
-                   "a parent of '" + pool.spec(name) + "' is missing, the image with the id " + image +
-                       ": what was not written to '" + name + "' itself is lost",
-                   native_errno(ENOENT)}
-          .advise("bring its pool or image back, or remove the volume");
+      return rbd_missing_parent(pool, name, "a parent, the image with the id " + image + ",",
+                                "bring its pool or image back, or remove the volume");
     }
-    if (depth > 0 && (header.code == -EPERM || header.code == -EACCES)) {
-      return Error{Errc::permission_denied,
-                   "a parent of '" + pool.spec(name) + "' may not be read, the image with the id " + image,
-                   native_errno(EPERM)}
-          .advise("client." + pool.access.user + " needs 'profile rbd-read-only' for its pool");
-    }
+    if (depth > 0 && (header.code == -EPERM || header.code == -EACCES)) return rbd_unreadable_parent(pool, name, image);
     const auto parent = decode_rbd_parent(header["parent"]).parent;
     if (header.code < 0 || !parent) return std::nullopt;
     auto next = rbd_io(*pool.cluster, parent->pool, parent->name_space);
     if (!next) {
-      return Error{Errc::corrupt,
-                   "the pool of a parent of '" + pool.spec(name) + "' is missing, pool " +
-                       std::to_string(parent->pool) + ": what was not written to '" + name + "' itself is lost",
-                   native_errno(ENOENT)}
-          .advise("only a pool with that number can bring it back; or remove the volume");
+      return rbd_missing_parent(pool, name, "pool " + std::to_string(parent->pool) + ", which has a parent",
+                                "only a pool with that number can bring it back; or remove the volume");
     }
     place = *std::move(next);
     io = place.get();

@@ -240,8 +240,14 @@ class RbdRecovery {
     if (options_.dry_run) return done(trouble, "finish or undo: " + intent.verb);
     const auto known = runs_.find(intent.nonce);
     const std::string fence = known == runs_.end() ? intent.owner.client : known->second.address;
-    told(trouble,
-         rbd_recover_image(pool_, trouble, std::move(fence), options_.then == RecoverOptions::Then::keep, work_));
+    const bool keep = options_.then == RecoverOptions::Then::keep;
+    auto result = rbd_recover_image(pool_, trouble, fence, keep, work_);
+    const bool held = !result && result.error().code() == Errc::in_use && !trouble.entry.id.empty();
+    if (held && options_.fence) {
+      auto out = rbd_lock_out_watchers(pool_, trouble.entry.id);
+      result = out ? rbd_recover_image(pool_, trouble, fence, keep, work_) : fail(std::move(out.error()));
+    }
+    told(trouble, result);
   }
 
   /// Its name tells its run, and has no other use.
@@ -286,7 +292,7 @@ class RbdRecovery {
       if (is_void) return rbd_swap_record(*pool, trouble.place.header, trouble.record.text, {});
       return rbd_restore_name(*pool, trouble.entry);
     });
-    told(trouble, result.map([&] { return action; }));
+    told(trouble, result.map([&] { return std::string{action}; }));
   }
 
   void old_litter(const RbdTrouble& trouble) {
