@@ -319,6 +319,42 @@ TEST_CASE("every step of a template, a removal and an import can be the last bef
   CHECK(left.front().code == Errc::not_supported);
 }
 
+TEST_CASE("a removal that died behind the header of its image leaves nothing in the trash") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = must(storage.create({.vmid = guest, .size = 1_MiB}));
+  const std::string id = must(storage.info(volume)).identity;
+  lab.rbd("trash move " + lab.spec(volume.str()));
+  lab.rados("rm rbd_header." + id);
+  CHECK(must(storage.check()).size() == 1);
+  CHECK(must(storage.recover()).done.size() == 1);
+  CHECK(lab.rbd("trash list --all " + lab.spec()).empty());
+  CHECK(must(storage.check()).empty());
+}
+
+TEST_CASE("a removal that died before it destroyed anything gives the name back when somebody has the image open") {
+  RbdLab lab;
+  auto storage = lab.storage();
+  const VolumeName volume = slow_volume(storage);
+  fill(storage, volume, 1);
+  must(storage.snapshot(volume, s1));
+  lab.leave_unfinished(volume, {.verb = "remove", .arguments = {volume.str()}});
+  OpenOptions own = lab.options;
+  own.timeout += 1s;  // a client of its own, which holds no lock: as QEMU does
+  const auto guests = must(detail::rbd_open_pool(must(StorageId::parse("st")), lab.config, own));
+  auto opened = must(detail::rbd_edit(*guests, volume.str()));
+  lab.rbd("trash move " + lab.spec(volume.str()));
+  const Recovery found = must(storage.recover());
+  REQUIRE(found.done.size() == 1);
+  CHECK(found.done.front().action.find("its name back") != std::string::npos);
+  CHECK(must(storage.snapshots(volume)).size() == 1);
+  CHECK(lab.record(volume).empty());
+  CHECK(must(storage.recover()).empty());
+  refused(storage.remove(volume, {.snapshots = true}), Errc::in_use);
+  opened.close();
+  must(storage.remove(volume, {.snapshots = true}));
+}
+
 TEST_CASE("an import is incomplete until it ends, and is left alone while it runs") {
   RbdLab lab;
   auto storage = lab.storage();

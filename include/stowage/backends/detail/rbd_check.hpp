@@ -24,7 +24,7 @@ struct RbdTrouble {
     verb,          ///< a record that is bound to the image
     void_record,   ///< the record of another image, which it was cloned or copied from
     leaving,       ///< its removal has taken its name away; in the trash
-    rbd_rm,        ///< the same by `rbd rm`, which the directory lists still
+    rbd_rm,        ///< the same by `rbd rm`, which the directory lists still; or it has no header any more
     unnamed,       ///< made under a private name, which it has still
     no_header,     ///< half created or half removed by others
     no_id_object,  ///< the directory has it, and it cannot be opened by its name
@@ -71,8 +71,14 @@ inline Result<std::vector<RbdTrouble>> rbd_leaving(const RbdPool& pool) {
   const std::vector<RbdOmapAnswer> answers = rbd_read_omaps(queries);
   for (std::size_t at = 0; at < found.size(); ++at) {
     found[at].record = rbd_record_in(answers[at][std::string{rbd_record_key}], found[at].place);
+    // Its removal has come as far as the header, and the trash is what is left.
+    if (answers[at].code == -ENOENT && rbd_is_wanted(found[at].entry, std::nullopt)) {
+      found[at].kind = RbdTrouble::Kind::rbd_rm;
+    }
   }
-  std::erase_if(found, [](const RbdTrouble& t) { return !t.record.intent || t.record.intent->verb != "remove"; });
+  std::erase_if(found, [](const RbdTrouble& t) {
+    return t.kind == RbdTrouble::Kind::leaving && (!t.record.intent || t.record.intent->verb != "remove");
+  });
   return found;
 }
 

@@ -76,6 +76,26 @@ inline Result<std::string> rbd_recover_template(const RbdPool& pool, const RbdTr
       .map([&] { return "undid making it the template '" + to + "'"; });
 }
 
+/// What has lost its name is destroyed; unless nothing of it is destroyed yet, and somebody has it open: then it gets
+/// its name back.
+inline Result<std::string> rbd_recover_leaving(const RbdPool& pool, const RbdTrouble& trouble, RbdVerbRun& run,
+                                               RbdProgress& progress) {
+  const RbdEntry& entry = trouble.entry;
+  if (trouble.record.intent->phase == IntentPhase::prepare) {
+    const auto image = rbd_look_by_id(pool, entry.id);
+    const auto alone = image ? rbd_alone_soon(pool, image->get(), entry.name, 0) : Result<void>{};
+    if (!alone) {
+      const int back = ::rbd_trash_restore(pool.io.get(), entry.id.c_str(), entry.name.c_str());
+      return rbd_changed(back, "giving '" + pool.spec(entry.name) + "' its name back")
+          .and_then([&] { return run.end(); })
+          .map([&] { return "gave it its name back: " + alone.error().detail(); });
+    }
+  }
+  return rbd_destroy(pool, entry.id, entry.name, true, run, progress).map([] {
+    return std::string{"finished its removal"};
+  });
+}
+
 /// Finishes or undoes the verb of an image. Pre: `run` has its record. Returns what it did.
 inline Result<std::string> rbd_recover_verb(const RbdPool& pool, const RbdTrouble& trouble, RbdVerbRun& run,
                                             RbdProgress& progress) {
@@ -90,9 +110,7 @@ inline Result<std::string> rbd_recover_verb(const RbdPool& pool, const RbdTroubl
     return rbd_recover_by_removal(pool, entry, run, progress).map(said("removed a half import"));
   }
   if (intent.verb == name(Verb::remove)) {
-    if (trouble.kind == RbdTrouble::Kind::leaving) {
-      return rbd_destroy(pool, entry.id, entry.name, true, run, progress).map(said("finished its removal"));
-    }
+    if (trouble.kind == RbdTrouble::Kind::leaving) return rbd_recover_leaving(pool, trouble, run, progress);
     if (entry.id.empty())
       return rbd_destroy_format_1(pool, entry.name, run, progress).map(said("finished its removal"));
     const bool undo = intent.format == IntentFormat::current && intent.phase == IntentPhase::prepare;

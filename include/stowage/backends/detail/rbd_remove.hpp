@@ -88,7 +88,7 @@ inline Result<void> rbd_drop_snapshots(const RbdPool& pool, const std::string& i
 inline Result<void> rbd_destroy(const RbdPool& pool, const std::string& id, const std::string& name, bool has_snapshots,
                                 RbdVerbRun& run, RbdProgress& progress) {
   static_cast<void>(RbdProgress::report(0, 1, &progress));  // from here on it may take long
-  if (auto alive = run.check(); !alive) return alive;
+  if (auto decided = run.advance(IntentPhase::commit, {name}); !decided) return decided;
   if (has_snapshots) {
     if (auto gone = rbd_drop_snapshots(pool, id, progress); !gone) return gone;
     if (auto alive = run.check(); !alive) return alive;
