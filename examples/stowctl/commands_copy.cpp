@@ -83,7 +83,7 @@ Result<Copied> onto_file(const Context& context, const CopyArguments& arguments,
     if (!queue) return fail(std::move(queue.error()).about("file '" + file->partial() + "'"));
     return copy(*queue, CopyOptions{.fresh = true});
   };
-  const auto copied = fill();
+  auto copied = fill();
   if (!copied) return copied;
   return file->finish().map([&] { return *copied; });
 }

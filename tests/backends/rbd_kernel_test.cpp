@@ -38,9 +38,9 @@ class FakeKernel {
     static std::atomic<int> number{0};
     root_ = "/tmp/stowage-krbd-" + std::to_string(::getpid()) + "-" + std::to_string(number++);
     tree = {root_ + "/sys", root_ + "/dev", root_ + "/proc", [](const std::string& node) {
-              std::string number;
-              std::getline(std::ifstream{node} >> std::ws, number);
-              return number == "file" ? std::string{} : number;
+              std::string line;
+              std::getline(std::ifstream{node} >> std::ws, line);
+              return line == "file" ? std::string{} : line;
             }};
     for (const std::string& folder : {tree.dev, tree.proc, tree.sys + "/devices/rbd"}) fs::create_directories(folder);
     write(tree.sys + "/bus/rbd/add", "");

@@ -34,10 +34,12 @@ namespace detail {
 
 /// Goes on while the host is suspended, as a lease of the cluster does.
 struct BootClock {
+  // NOLINTBEGIN(readability-identifier-naming): the names of the standard's Cpp17Clock
   using duration = std::chrono::nanoseconds;
   using rep = duration::rep;
   using period = duration::period;
   using time_point = std::chrono::time_point<BootClock>;
+  // NOLINTEND(readability-identifier-naming)
   static constexpr bool is_steady = true;
 
   static time_point now() noexcept {

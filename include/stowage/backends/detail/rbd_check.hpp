@@ -147,6 +147,7 @@ inline Finding rbd_finding_of(const RbdTrouble& trouble) {
 inline Result<std::vector<Finding>> rbd_check_storage(const RbdPool& pool) {
   return rbd_troubles(pool, std::nullopt).map([](const std::vector<RbdTrouble>& troubles) {
     std::vector<Finding> findings;
+    findings.reserve(troubles.size());
     for (const RbdTrouble& trouble : troubles) findings.push_back(rbd_finding_of(trouble));
     return findings;
   });

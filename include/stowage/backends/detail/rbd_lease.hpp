@@ -12,13 +12,13 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
-#include <ctime>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <stowage/backends/detail/rbd_error.hpp>
 #include <stowage/backends/detail/rbd_pool.hpp>
 #include <stowage/core/error.hpp>
+#include <stowage/core/lock.hpp>
 #include <stowage/intent/runs.hpp>
 #include <string>
 #include <string_view>
@@ -37,12 +37,7 @@ inline constexpr std::chrono::seconds rbd_lease_time{90};
 inline constexpr std::chrono::seconds rbd_lease_renewal{10};
 inline constexpr std::chrono::seconds rbd_lease_patience{30};
 
-/// A clock that goes on while the host is suspended.
-inline std::chrono::nanoseconds boot_time() noexcept {
-  ::timespec now{};
-  ::clock_gettime(CLOCK_BOOTTIME, &now);
-  return std::chrono::seconds{now.tv_sec} + std::chrono::nanoseconds{now.tv_nsec};
-}
+inline std::chrono::nanoseconds boot_time() noexcept { return BootClock::now().time_since_epoch(); }
 
 class RbdLease;
 

@@ -67,21 +67,26 @@ inline Result<RbdImage> rbd_look_by_id(const RbdPool& pool, const std::string& i
   return RbdImage{pool, raw};
 }
 
-/// The snapshots of an image that has no name any more, newest first: the objects of a snapshot are trimmed from the
-/// end of the chain.
+/// All snapshots, newest first: the objects of a snapshot are trimmed from the end of the chain.
+inline Result<void> rbd_drop_all_snapshots(::rbd_image_t image, RbdProgress& progress) {
+  auto snapshots = rbd_all_snapshots(image);
+  if (!snapshots) return fail(std::move(snapshots.error()));
+  std::reverse(snapshots->begin(), snapshots->end());
+  for (const RbdRawSnapshot& snapshot : *snapshots) {
+    if (auto gone = rbd_drop_snapshot(image, snapshot.name); !gone) return gone;
+    progress.beat();
+  }
+  return {};
+}
+
+/// Those of an image that has no name any more.
 inline Result<void> rbd_drop_snapshots(const RbdPool& pool, const std::string& id, RbdProgress& progress) {
   ::rbd_image_t raw = nullptr;
   const int code = ::rbd_open_by_id(pool.io.get(), id.c_str(), &raw, nullptr);
   if (code == -ENOENT) return {};  // its header is removed already, or its parent is missing: then it has none
   if (code < 0) return fail(rbd_error(code, "opening the image with the id " + id));
   const RbdImage image{pool, raw};
-  const auto snapshots = rbd_all_snapshots(image.get());
-  if (!snapshots) return fail(snapshots.error());
-  for (auto snapshot = snapshots->rbegin(); snapshot != snapshots->rend(); ++snapshot) {
-    if (auto gone = rbd_drop_snapshot(image.get(), snapshot->name); !gone) return gone;
-    progress.beat();
-  }
-  return {};
+  return rbd_drop_all_snapshots(image.get(), progress);
 }
 
 /// The end of a removal: destroys what has lost its name. Each step may have been done before.
@@ -179,12 +184,7 @@ inline Result<void> rbd_destroy_format_1(const RbdPool& pool, const std::string&
   {
     auto image = rbd_edit(pool, name);
     if (!image) return fail(std::move(image.error()));
-    const auto snapshots = rbd_all_snapshots(image->get());
-    if (!snapshots) return fail(snapshots.error());
-    for (auto snapshot = snapshots->rbegin(); snapshot != snapshots->rend(); ++snapshot) {
-      if (auto gone = rbd_drop_snapshot(image->get(), snapshot->name); !gone) return gone;
-      progress.beat();
-    }
+    if (auto gone = rbd_drop_all_snapshots(image->get(), progress); !gone) return gone;
   }
   if (auto alive = run.check(); !alive) return alive;
   const int code = ::rbd_remove_with_progress(pool.io.get(), name.c_str(), &RbdProgress::report, &progress);
