@@ -274,7 +274,7 @@ TEST_CASE("what another version has begun is unfinished, and only a person decid
   CHECK(lab.record(volume) == text);
   if (text == "rollback s1") {
     SECTION("adopted") { CHECK(must(storage.recover(volume, {.then = RecoverOptions::Then::adopt})).done.size() == 1); }
-    SECTION("repeated") { must(storage.rollback(volume, s1)); }
+    SECTION("repeated") { CHECK(storage.rollback(volume, s1)); }
     CHECK(holds(storage, volume, 1));
   } else {
     must(storage.remove(volume, {.snapshots = true}));

@@ -79,10 +79,11 @@ TEST_CASE("Lock: a folder that somebody else can change is named, with its owner
   SECTION("a link to a good one") {
     fs::rename(folder, place.file("good"));
     fs::create_symlink("good", folder);
+    REQUIRE(fs::is_symlink(folder));
     why = "is no folder, and belongs to user 0";
   }
   SECTION("a file") {
-    fs::remove(folder);
+    REQUIRE(fs::remove(folder));
     place.write("locks", "");
     why = "is no folder, and belongs to user 0";
   }
@@ -160,7 +161,7 @@ TEST_CASE("Lock: a holder whose file was replaced knows it, and a waiter takes t
     if (auto lock = take(10s)) got.emplace(*std::move(lock));
   }};
   std::this_thread::sleep_for(30ms);
-  SECTION("the file") { fs::remove(folder + "/x"); }
+  SECTION("the file") { REQUIRE(fs::remove(folder + "/x")); }
   SECTION("the folder") {
     fs::rename(folder, folder + ".old");
     REQUIRE(::mkdir(folder.c_str(), 0700) == 0);

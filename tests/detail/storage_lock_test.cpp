@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <algorithm>
@@ -292,7 +293,7 @@ TEST_CASE("the storage lock: pvesm's folder of somebody else is no place for one
   const std::string folder = cluster.folder() + "/host";
   fs::create_directory(folder);
   SECTION("another user's") { REQUIRE(::chown(folder.c_str(), 65534, 65534) == 0); }
-  SECTION("all may write to it") { fs::permissions(folder, fs::perms::all); }
+  SECTION("all may write to it") { REQUIRE(::chmod(folder.c_str(), 0777) == 0); }
   const auto created = storage.create({.vmid = VmId{1}, .size = 1_MiB});
   REQUIRE_FALSE(created);
   CHECK(created.error().code() == Errc::permission_denied);
