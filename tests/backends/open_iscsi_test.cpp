@@ -700,11 +700,13 @@ TEST_CASE("OpenIscsi: who has a LUN open for writing is alone, when udev has loo
   CHECK(
       has(refusal_of(alone(1ms), Errc::in_use).detail(), "LUN 0.0.2 (scsi-3" + second + ") is in use by: process 77"));
   san.host.process(77, "pvscan", "sdb");
-  const std::jthread done{[&] {
-    std::this_thread::sleep_for(50ms);
-    san.host.remove("proc/77");
-  }};
-  must(alone(20s));
+  {
+    const std::jthread done{[&] {
+      std::this_thread::sleep_for(50ms);
+      san.host.remove("proc/77");
+    }};
+    must(alone(20s));
+  }
   san.host.process(77, "qemu-system-x86", "sdb");
   stop.request_stop();
   refused(alone(20s), Errc::cancelled);
