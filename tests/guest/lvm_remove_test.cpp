@@ -136,17 +136,17 @@ TEST_CASE("a guest that starts while its volume is being removed keeps its disk"
   for (const int claim : {0, O_EXCL}) {
     for (const bool late : {false, true}) {
       INFO((claim != 0 ? "claimed, " : "not claimed, ") << (late ? "before the name goes" : "at the first command"));
-      Fd guest;
-      const auto open = [&] { guest = opened(path, claim); };
+      Fd opener;
+      const auto open = [&] { opener = opened(path, claim); };
       if (late) {
         w.runner.before("lvrename", open);
       } else {
         w.runner.after("lvs", open);
       }
       const Error error = refusal_of(w.storage.remove(volume, {.snapshots = true}), Errc::in_use);
-      CHECK(guest);
+      CHECK(opener);
       CHECK(says(error, late ? "" : "this program"));
-      guest.reset();
+      opener.reset();
       w.is_untouched(volume, 1);
       CHECK(must(w.storage.snapshots(volume)).size() == 1);
     }
