@@ -312,6 +312,9 @@ TEST_CASE("every step of a template, a removal and an import can be the last bef
   }
   CHECK(lab.rbd("trash list --all " + lab.spec()).empty());
 
+  lab.leave_unfinished(whole, {.verb = "rollback", .phase = IntentPhase::commit, .arguments = {"missing"}});
+  CHECK(must(storage.recover()).left.size() == 1);  // it is not silent about a snapshot that is not there
+  must(storage.recover(whole, {.then = RecoverOptions::Then::keep}));
   lab.leave_unfinished(whole, {.verb = "dance"});
   const std::vector<RecoveryLeft> left = must(storage.recover()).left;
   REQUIRE(left.size() == 1);

@@ -155,7 +155,8 @@ inline Result<std::string> rbd_recover_image(const RbdPoolPtr& pool, const RbdTr
                    }
                    if (keep) return (*run)->end().map([] { return std::string{"kept as it is"}; });
                    auto done = rbd_recover_verb(*pool, trouble, **run, progress);
-                   if (!done && done.error().code() != Errc::outcome_unknown) static_cast<void>((*run)->undo());
+                   const bool undone = !done && done.error().code() != Errc::outcome_unknown && !(*run)->committed();
+                   if (undone) static_cast<void>((*run)->undo());
                    return done;
                  });
 }
@@ -239,7 +240,9 @@ class RbdRecovery {
   void told(const RbdTrouble& trouble, const Result<std::string>& result) {
     if (result) return done(trouble, *result);
     if (result.error().code() == Errc::conflict) return busy(trouble, "another that recovers");
-    if (result.error().code() == Errc::not_found) return;  // it has been removed meanwhile
+    const bool named = trouble.kind == RbdTrouble::Kind::verb;
+    const bool there = named && rbd_find_entry(*pool_, *VolumeName::parse(trouble.entry.name)).has_value();
+    if (result.error().code() == Errc::not_found && !there) return;  // it has been removed meanwhile
     left(trouble, result.error(), {});
   }
 
@@ -352,7 +355,7 @@ inline Result<Recovery> rbd_recover_storage(const RbdPoolPtr& pool, const std::o
   if (only && troubles->empty()) {
     if (const auto there = rbd_find_entry(*pool, *only); !there) return fail(there.error());
   }
-  // Behind the records: a run that has ended meanwhile has taken its own away, and the swap will tell.
+  // After the records were read: a run that has ended meanwhile has taken its own away, and the swap will tell.
   auto runs = rbd_known_runs(*pool);
   if (!runs) return fail(std::move(runs.error()));
   RbdRecovery recovery{pool, *std::move(runs), options, work};

@@ -1,9 +1,9 @@
 #pragma once
 // Removal: first the proof that it can succeed; then the name is taken away, by which it is decided; then destruction.
 //
-// `rbd_trash_move` takes the name, in one step, and the image with all its snapshots. Whoever opened it before is seen
-// behind that, and gives it its name back; nobody can open, clone or snapshot it by name any more. What is on its way
-// out has a record of it, and is destroyed to the end by `recover`.
+// `rbd_trash_move` takes the name, in one step, and the image with all its snapshots. A client that opened it before
+// is seen after that, and the image gets its name back; nobody can open, clone or snapshot it by name any more. What is
+// on its way out has a record of it, and is destroyed to the end by `recover`.
 
 #include <rbd/librbd.h>
 #include <algorithm>

@@ -64,8 +64,11 @@ class RbdVerbRun {
   /// The next phase. Errors: conflict, when the run was taken over.
   Result<void> advance(IntentPhase phase, std::vector<std::string> arguments) {
     if (auto alive = check(); !alive) return alive;
+    committed_ = committed_ || phase == IntentPhase::commit;
     return write(phase, std::move(arguments));
   }
+  /// Its commit was noted after the claim: something may be destroyed, and what was found is true no more.
+  [[nodiscard]] bool committed() const noexcept { return committed_; }
   /// The same run goes on as another verb: an import that receives a stream, or that is removed.
   void become(Verb verb) { verb_ = name(verb); }
 
@@ -79,7 +82,7 @@ class RbdVerbRun {
   }
   /// Nothing of the verb has happened: what was found stands there again.
   Result<void> undo() {
-    if (found_.empty()) return end();
+    if (found_.empty() || written_.empty()) return end();
     auto back = rbd_swap_record(pool_, place_.header, written_, found_);
     if (back) written_.clear();
     return back;
@@ -129,6 +132,7 @@ class RbdVerbRun {
   RbdRecordPlace place_;
   std::string found_;  ///< before the claim
   std::string written_;
+  bool committed_ = false;
 };
 
 /// The runs that go on over several calls of one storage: imports, and streams that are received. Keyed by what their
